@@ -1,0 +1,2 @@
+//! The `rx86` command.
+fn main() {}
