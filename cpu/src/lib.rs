@@ -1,1 +1,3 @@
 //! rx86 cpu.
+
+pub mod float;
