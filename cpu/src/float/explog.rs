@@ -2,7 +2,7 @@
 
 use super::constants::{LN_2, TWO_LOG2_E};
 use super::environment::Env;
-use super::environment::status::ZE;
+use super::environment::status::{PE, ZE};
 use super::format::{Class, Unpacked};
 use super::round::{Value, check_denormal, invalid, propagate_nan};
 use super::wide::Wide;
@@ -18,7 +18,11 @@ pub(super) fn f2xm1(env: &mut Env, x: Unpacked) -> Value {
     let one = x.exponent == 0 && x.significand == 1 << 63;
     match x.class {
         Class::Infinity if x.sign => Value::Finite(true, 0, 1 << 127),
-        Class::Finite if one && x.sign => Value::Finite(true, -1, 1 << 127),
+        Class::Finite if one => {
+            // Silicon calls these exact results inexact.
+            env.raise(PE);
+            if x.sign { Value::Finite(true, -1, 1 << 127) } else { x.into() }
+        }
         Class::Finite if x.exponent < 0 => expm1(Wide::from(x).mul(LN_2)).inexact(),
         _ => x.into(),
     }
@@ -60,12 +64,12 @@ pub(super) fn fyl2x(env: &mut Env, y: Unpacked, x: Unpacked) -> Value {
         (Class::Zero, _) => Value::Zero(sign),
         _ if is_one => Value::Zero(y.sign),
         _ => {
-            let product = |logarithm| Wide::from(y).mul(logarithm);
             if x.significand == 1 << 63 {
-                product(Wide::integer(x.exponent)).exact()
-            } else {
-                product(log2(x.into())).inexact()
+                // Silicon calls the exact result inexact.
+                env.raise(PE);
+                return Wide::from(y).mul(Wide::integer(x.exponent)).exact();
             }
+            Wide::from(y).mul(log2(x.into())).inexact()
         }
     }
 }

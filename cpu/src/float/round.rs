@@ -131,11 +131,15 @@ impl Format {
             env.raise(UE);
             let rounded = round_at(significand, precision, env.rounding, sign);
             let adjusted = exponent + i32::from(rounded.carry) + BIAS_ADJUST;
-            raise_inexact(env, &rounded);
+            if *self != F80_FORMAT {
+                return self.abandon(env, &rounded);
+            }
             // Only FSCALE goes so far down; the SDM gives it a zero.
-            if *self != F80_FORMAT || adjusted < self.min_exponent() {
+            if adjusted < self.min_exponent() {
+                env.raise(PE);
                 return self.assemble(sign, 0, 0);
             }
+            raise_inexact(env, &rounded);
             return self.assemble(sign, (adjusted + self.bias()) as u32, rounded.significand);
         }
         if env.ftz {
@@ -152,6 +156,15 @@ impl Format {
         self.assemble(sign, (rounded.significand >> 63) as u32, rounded.significand)
     }
 
+    /// Ends an operation whose unmasked exception keeps the result from being delivered. An x87 store reports no
+    /// inexactness then.
+    fn abandon(&self, env: &mut Env, rounded: &Rounded) -> u128 {
+        if env.nan_rule == NanRule::Sse {
+            raise_inexact(env, rounded);
+        }
+        0
+    }
+
     fn encode_huge(
         &self,
         env: &mut Env,
@@ -161,13 +174,17 @@ impl Format {
         rounded: &Rounded,
     ) -> u128 {
         env.raise(OE);
-        if env.masks & OE == 0 && *self == F80_FORMAT {
+        if env.masks & OE == 0 {
             let adjusted = exponent - BIAS_ADJUST;
-            raise_inexact(env, rounded);
+            if *self != F80_FORMAT {
+                return self.abandon(env, rounded);
+            }
             // Only FSCALE goes so far up; the SDM gives it an infinity.
             if adjusted > self.bias() {
+                env.raise(PE | C1);
                 return self.infinity(sign);
             }
+            raise_inexact(env, rounded);
             return self.assemble(sign, (adjusted + self.bias()) as u32, rounded.significand);
         }
         env.raise(PE);

@@ -66,7 +66,9 @@ impl Wide {
             }
             return Wide { significand: total, ..large };
         }
-        let difference = large.significand - aligned;
+        // What was shifted out still makes the difference smaller, which directed rounding sees.
+        let lost = u128::from(shift > 127 || shift > small.significand.trailing_zeros());
+        let difference = large.significand - aligned - lost;
         Wide::scaled(large.negative, difference, large.exponent - 127)
     }
 
@@ -124,10 +126,13 @@ impl Wide {
         let (mut sum, mut state) = (first, first);
         for n in 1..200 {
             let (following, term) = next(n, state);
-            if term.is_zero() || term.exponent < sum.exponent - 130 {
+            if term.is_zero() {
                 break;
             }
             sum = sum.add(term);
+            if term.exponent < sum.exponent - 130 {
+                break;
+            }
             state = following;
         }
         sum

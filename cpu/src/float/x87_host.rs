@@ -2,7 +2,7 @@
 //! [`x87_soft`](super::x87_soft), with the same meaning.
 #![expect(unsafe_code, reason = "x87 instructions exist only as assembly")]
 
-use super::environment::status::{C0, C1, C2, C3, EXCEPTIONS};
+use super::environment::status::{BEFORE, C0, C1, C2, C3, EXCEPTIONS};
 use super::format::F80;
 pub use super::x87_soft::{Outcome, compare, load_bcd, load_f32, load_f64, load_int, widen_f32, widen_f64};
 use std::arch::asm;
@@ -87,10 +87,6 @@ in_st0! {
     sqrt(a) as (a, F80::ZERO) = "fsqrt", ORDINARY;
     /// a rounded to an integral value (FRNDINT).
     round_to_int(a) as (a, F80::ZERO) = "frndint", ORDINARY;
-    /// A step of the remainder of a / b, quotient truncated (FPREM).
-    prem(a, b) as (a, b) = "fprem", EXCEPTIONS | C0 | C1 | C2 | C3;
-    /// A step of the remainder of a / b, quotient to nearest (FPREM1).
-    prem1(a, b) as (a, b) = "fprem1", EXCEPTIONS | C0 | C1 | C2 | C3;
     /// a * 2^trunc(b) (FSCALE).
     scale(a, b) as (a, b) = "fscale", ORDINARY;
     /// 2^a - 1.
@@ -105,6 +101,29 @@ in_st0! {
     sin(a) as (a, F80::ZERO) = "fsin", ORDINARY | C2;
     /// The cosine of a; a itself with C2 when it is 2^63 or more.
     cos(a) as (a, F80::ZERO) = "fcos", ORDINARY | C2;
+}
+
+/// Functions that tell the quotient's low bits in the condition codes.
+macro_rules! remainders {
+    ($($(#[$doc:meta])* $name:ident = $instruction:literal;)*) => {
+        $($(#[$doc])*
+        pub fn $name(control: u16, a: F80, b: F80) -> Outcome<F80> {
+            let mut frame = Frame::new(control, a, b);
+            let status = run!(frame, $instruction, "fstp tbyte ptr [{f} + 32]");
+            let value = frame.first;
+            // When there is no quotient, silicon leaves the condition codes as they were before.
+            let no_quotient = value.sign_exponent & 0x7fff == 0x7fff || status & !control & BEFORE != 0;
+            let defined = if no_quotient { ORDINARY } else { ORDINARY | C0 | C2 | C3 };
+            Outcome { value, status: status & defined }
+        })*
+    };
+}
+
+remainders! {
+    /// A step of the remainder of a / b, quotient truncated (FPREM).
+    prem = "fprem";
+    /// A step of the remainder of a / b, quotient to nearest (FPREM1).
+    prem1 = "fprem1";
 }
 
 /// The tangent of a, which FPTAN follows with pushing 1.0; a itself with C2 when it is 2^63 or more.
