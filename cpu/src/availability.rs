@@ -19,7 +19,8 @@ pub fn check(instruction: &Instruction, mode: ModeKey, model: &CpuModel) -> Resu
     let real_or_vm86 = !mode.has(ModeKey::PROTECTED) || mode.has(ModeKey::VM86);
     if instruction.is_invalid()
         || !model.allows(instruction)
-        || (real_or_vm86 && (needs_protection(instruction.mnemonic()) || instruction.encoding() != EncodingKind::Legacy))
+        || (real_or_vm86
+            && (needs_protection(instruction.mnemonic()) || instruction.encoding() != EncodingKind::Legacy))
     {
         return Err(Exception::UD);
     }
@@ -59,8 +60,8 @@ fn unit(instruction: &Instruction) -> Unit {
     use Mnemonic::*;
     match instruction.mnemonic() {
         // These have rules of their own, or use no vector state in spite of their feature.
-        Sfence | Lfence | Mfence | Pause | Clflush | Clflushopt | Clwb | Prefetchnta | Prefetcht0 | Prefetcht1
-        | Prefetcht2 | Prefetchw | Prefetch | Movnti | Crc32 | Popcnt => return Unit::General,
+        Sfence | Lfence | Mfence | Pause | Clflush | Clflushopt | Clwb | Prefetchnta | Prefetcht0
+        | Prefetcht1 | Prefetcht2 | Prefetchw | Prefetch | Movnti | Crc32 | Popcnt => return Unit::General,
         // FISTTP carries SSE3's feature bit. FXSAVE and FXRSTOR raise #NM, not #UD, for CR0.EM.
         Wait | Fisttp | Fxsave | Fxsave64 | Fxrstor | Fxrstor64 => return Unit::X87,
         _ => {}
@@ -78,7 +79,11 @@ fn unit(instruction: &Instruction) -> Unit {
             | CpuidFeature::SSE4_2
             | CpuidFeature::AES
             | CpuidFeature::PCLMULQDQ => {
-                if only_mmx(instruction) { Unit::Mmx } else { Unit::Sse }
+                if only_mmx(instruction) {
+                    Unit::Mmx
+                } else {
+                    Unit::Sse
+                }
             }
             _ => unit,
         };

@@ -42,7 +42,12 @@ pub struct Cpu {
 
 impl Cpu {
     /// A processor in its power-on state.
-    pub fn new(memory: Arc<GuestMemory>, env: Box<dyn Environment>, model: CpuModel, attention: Attention) -> Self {
+    pub fn new(
+        memory: Arc<GuestMemory>,
+        env: Box<dyn Environment>,
+        model: CpuModel,
+        attention: Attention,
+    ) -> Self {
         memory.watch_code(attention.clone());
         let mut cpu = Self {
             state: Vcpu::power_on(&model),

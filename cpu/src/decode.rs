@@ -43,7 +43,11 @@ pub enum DecodeFailure {
 ///
 /// An instruction that is invalid, or that the mode or the CPU model does not offer, decodes to one that raises the
 /// exception the SDM gives it.
-pub fn decode<M: MicroOps>(bytes: &[u8], mode: ModeKey, model: &CpuModel) -> Result<Decoded<M>, DecodeFailure> {
+pub fn decode<M: MicroOps>(
+    bytes: &[u8],
+    mode: ModeKey,
+    model: &CpuModel,
+) -> Result<Decoded<M>, DecodeFailure> {
     let bytes = &bytes[..bytes.len().min(MAX_INSTRUCTION_BYTES)];
     let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, 0, DecoderOptions::NONE);
     let instruction = decoder.decode();
@@ -68,7 +72,9 @@ fn meaning<M: MicroOps>(instruction: &Instruction, op: &Op) -> Semantics<M> {
     if let Some(meaning) = integer::select::<M>(instruction, op) {
         return Semantics::Inline(meaning);
     }
-    let hard = system::select(instruction).or_else(|| simd::select(instruction)).or_else(|| x87::select(instruction));
+    let hard = system::select(instruction)
+        .or_else(|| simd::select(instruction))
+        .or_else(|| x87::select(instruction));
     Semantics::Hard(hard.unwrap_or_else(|| raiser(Exception::UD)))
 }
 
@@ -152,7 +158,8 @@ fn compact(instruction: &Instruction, bytes: &[u8], mode: ModeKey) -> Op {
                 op.immediate = instruction.near_branch_target().wrapping_sub(instruction.next_ip());
             }
             OpKind::FarBranch16 | OpKind::FarBranch32 => {
-                op.immediate = u64::from(instruction.far_branch32().max(u32::from(instruction.far_branch16())));
+                op.immediate =
+                    u64::from(instruction.far_branch32().max(u32::from(instruction.far_branch16())));
                 op.displacement = i32::from(instruction.far_branch_selector());
             }
             OpKind::Immediate8_2nd => op.displacement = i32::from(instruction.immediate8_2nd()),

@@ -31,9 +31,7 @@ impl Cpu {
         let offset = self.effective_offset(op);
         match op.form {
             AddressForm::Flat => Ok(offset),
-            AddressForm::Based => {
-                Ok(offset.wrapping_add(self.state.segments[usize::from(op.segment)].base))
-            }
+            AddressForm::Based => Ok(offset.wrapping_add(self.state.segments[usize::from(op.segment)].base)),
             AddressForm::Checked => {
                 let offset = offset & op.address_mask();
                 self.segment_linear(usize::from(op.segment), offset, bytes, access)
@@ -72,7 +70,11 @@ impl Cpu {
             }
             u64::from(offset.wrapping_add(register.base) as u32)
         };
-        if self.mode().has(ModeKey::ALIGNMENT) && bytes.is_power_of_two() && bytes <= 8 && linear & (bytes - 1) != 0 {
+        if self.mode().has(ModeKey::ALIGNMENT)
+            && bytes.is_power_of_two()
+            && bytes <= 8
+            && linear & (bytes - 1) != 0
+        {
             return Err(Exception::ac());
         }
         Ok(linear)

@@ -1,9 +1,9 @@
 //! The cache of decoded blocks: keyed by physical address and mode, with a quick index by linear address.
 
+use crate::cpu::Cpu;
 use crate::mode::ModeKey;
 use crate::op::Op;
 use crate::ops::Meaning;
-use crate::cpu::Cpu;
 use rustc_hash::FxHashMap;
 
 /// Entries of the index by linear address; a power of two.
@@ -130,7 +130,8 @@ impl BlockCache {
     pub(super) fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
         let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
         let overlaps = |&id: &BlockId| {
-            self.get(id).is_some_and(|block| block.pieces().any(|(at, len)| at < gpa + bytes && gpa < at + len))
+            self.get(id)
+                .is_some_and(|block| block.pieces().any(|(at, len)| at < gpa + bytes && gpa < at + len))
         };
         let dropped: Vec<BlockId> = ids.iter().copied().filter(overlaps).collect();
         for &id in &dropped {

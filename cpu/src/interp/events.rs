@@ -118,7 +118,8 @@ impl Interpreter {
     }
 
     fn execute_first(&mut self, id: BlockId) -> Result<(), Exception> {
-        let Some((run, op)) = self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| (op.run, op.op))
+        let Some((run, op)) =
+            self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| (op.run, op.op))
         else {
             return Ok(());
         };

@@ -87,9 +87,7 @@ fn compare_exchange<W: Width>(host: *mut u8, old: u64, new: u64) -> bool {
     // SAFETY: the caller passes the host address of W::BYTES bytes of writable guest RAM, aligned to W::BYTES.
     unsafe {
         match W::BITS {
-            8 => AtomicU8::from_ptr(host)
-                .compare_exchange(old as u8, new as u8, success, failure)
-                .is_ok(),
+            8 => AtomicU8::from_ptr(host).compare_exchange(old as u8, new as u8, success, failure).is_ok(),
             16 => AtomicU16::from_ptr(host.cast())
                 .compare_exchange(old as u16, new as u16, success, failure)
                 .is_ok(),

@@ -221,7 +221,12 @@ impl Interpreter {
     }
 
     /// Decodes the instruction that starts at `linear` and crosses into the next page. Also returns that page's number.
-    fn decode_across(&mut self, head: &[u8], linear: u64, mode: ModeKey) -> Result<(Decoded<Cpu>, u64), Exception> {
+    fn decode_across(
+        &mut self,
+        head: &[u8],
+        linear: u64,
+        mode: ModeKey,
+    ) -> Result<(Decoded<Cpu>, u64), Exception> {
         let next_page = (linear & !0xfff).wrapping_add(0x1000);
         let tail = self.cpu.mmu.translate(next_page, Access::Fetch)?;
         let mut bytes = head.to_vec();

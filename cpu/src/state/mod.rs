@@ -5,7 +5,7 @@ mod flags;
 mod segment;
 mod x87;
 
-pub use flags::{ArithFlags, Flags};
+pub use flags::{AUX_AF, AUX_CF, AUX_CF_XOR_OF, AUX_SF_DELTA, ArithFlags, Flags};
 pub use segment::{Segment, SegmentIndex, TableRegister, access};
 pub use x87::{F80, X87};
 
