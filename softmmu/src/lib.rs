@@ -2,6 +2,18 @@
 //!
 //! This crate knows neither the vCPU's insides nor any device.
 
+pub mod access;
 pub mod attention;
+mod code;
+pub mod memory;
+pub mod mmu;
+pub mod paging;
+mod space;
+pub mod tlb;
 
+pub use access::{Access, View};
 pub use attention::Attention;
+pub use memory::{GuestMemory, HostPage, MemoryError, RamRegion, Unmapped};
+pub use mmu::{Mmu, MmuStats, Target};
+pub use paging::{PageFault, PagingContext, PagingMode, Translation, WalkStep, probe, walk, walk_trace};
+pub use tlb::TlbEntry;

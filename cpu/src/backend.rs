@@ -1,0 +1,108 @@
+//! `X86Ops`: what an execution backend does for a vCPU, after KVM's `kvm_x86_ops`. The interpreter implements it
+//! here; a JIT engine and a hardware-assisted backend implement it in their own crates.
+
+use crate::exception::Exception;
+use crate::state::{Segment, Vcpu};
+
+/// Why `X86Ops::run` came back (after `kvm_run`'s exit reasons).
+///
+/// Port and memory-mapped accesses do not show here: a backend completes them through its `Environment`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The budget of instructions is spent, or somebody raised `Attention::KICK`.
+    Yield,
+    /// HLT with no interrupt to deliver: call again when there is one.
+    Halt,
+    /// Triple fault. The state is that of the instruction that began it.
+    Shutdown,
+    /// An interrupt window that was asked for has opened.
+    InterruptWindow,
+    /// A debugger's breakpoint or single step.
+    Debug,
+}
+
+/// Which reset line was pulled (SDM vol. 3, table 10-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetKind {
+    /// Power-up or RESET#.
+    PowerOn,
+    /// INIT#: caches, x87, SSE state and most MSRs survive.
+    Init,
+}
+
+/// What has been executed and why it stopped, for `--stats`.
+#[derive(Clone, Debug, Default)]
+pub struct EngineStats {
+    /// Instructions retired.
+    pub instructions: u64,
+    /// Blocks executed.
+    pub blocks_executed: u64,
+    /// Blocks decoded.
+    pub blocks_decoded: u64,
+    /// Block look-ups that the per-address cache answered.
+    pub block_hits: u64,
+    /// Blocks dropped because their bytes were written.
+    pub blocks_invalidated: u64,
+    /// Page walks made to fill the TLB.
+    pub tlb_fills: u64,
+    /// Memory accesses that did not find their page in the TLB, or were not plain RAM.
+    pub slow_accesses: u64,
+    /// Exceptions delivered.
+    pub exceptions: u64,
+    /// External interrupts and NMIs delivered.
+    pub interrupts: u64,
+    /// Port accesses.
+    pub port_accesses: u64,
+    /// Memory-mapped register accesses.
+    pub mmio_accesses: u64,
+    /// Returns from `run`: yields, halts, shutdowns.
+    pub exits_yield: u64,
+    /// `run` returned because of HLT.
+    pub exits_halt: u64,
+}
+
+/// One execution backend with the vCPU that it drives.
+pub trait X86Ops: Send {
+    /// The backend's name as `--engine` takes it.
+    fn name(&self) -> &'static str;
+
+    /// Puts the vCPU into its state after `kind` of reset.
+    fn reset(&mut self, kind: ResetKind);
+    /// The whole architectural state, brought up to date.
+    fn state(&mut self) -> &Vcpu;
+    /// Replaces the whole architectural state.
+    fn load_state(&mut self, state: &Vcpu);
+
+    /// RDMSR on the guest's behalf.
+    fn msr(&mut self, index: u32) -> Result<u64, Exception>;
+    /// WRMSR on the guest's behalf.
+    fn set_msr(&mut self, index: u32, value: u64) -> Result<(), Exception>;
+    /// Loads a segment register (0 to 5: ES, CS, SS, DS, FS, GS) with its hidden part, unchecked.
+    fn set_segment(&mut self, index: usize, segment: Segment);
+    /// Writes CR0 with all its checks and mode changes.
+    fn set_cr0(&mut self, value: u64) -> Result<(), Exception>;
+    /// Writes CR3.
+    fn set_cr3(&mut self, value: u64) -> Result<(), Exception>;
+    /// Writes CR4.
+    fn set_cr4(&mut self, value: u64) -> Result<(), Exception>;
+
+    /// Drops every cached translation, global ones too.
+    fn flush_tlb(&mut self);
+    /// INVLPG on the guest's behalf.
+    fn flush_tlb_linear(&mut self, linear: u64);
+
+    /// Whether an external interrupt would be delivered now (IF set, no shadow).
+    fn interrupt_allowed(&mut self) -> bool;
+    /// Whether an NMI would be delivered now.
+    fn nmi_allowed(&mut self) -> bool;
+    /// Asks for `Exit::InterruptWindow` as soon as `interrupt_allowed` holds.
+    fn request_interrupt_window(&mut self);
+    /// Makes an exception pending, delivered before the next instruction.
+    fn queue_exception(&mut self, exception: Exception);
+
+    /// Runs until something needs the machine; about `budget` instructions at most.
+    fn run(&mut self, budget: u64) -> Exit;
+
+    /// Counters since creation.
+    fn stats(&self) -> EngineStats;
+}

@@ -1,0 +1,88 @@
+//! Which bytes of guest memory hold decoded code: what a store must look at to notice self-modifying code.
+
+use rustc_hash::FxHashMap;
+
+/// Bytes covered by one bit of a page's mask.
+const GRANULE_BYTES: u64 = 64;
+
+/// For each page with decoded code, the 64-byte granules that code came from, and the writes that have hit them.
+#[derive(Default)]
+pub struct CodeMap {
+    granules: FxHashMap<u64, u64>,
+    written: Vec<(u64, u64)>,
+}
+
+/// The mask of the granules that `bytes` at offset `start` of a page touch; clipped to the page.
+fn granule_mask(start: u64, bytes: u64) -> u64 {
+    let first = start / GRANULE_BYTES;
+    let last = (start + bytes - 1).min(4095) / GRANULE_BYTES;
+    (u64::MAX >> (63 - (last - first))) << first
+}
+
+impl CodeMap {
+    /// Records that `bytes` at `gpa`, within one page, have been decoded. Returns whether the page is new.
+    pub fn add(&mut self, gpa: u64, bytes: u64) -> bool {
+        let mask = granule_mask(gpa & 0xfff, bytes);
+        let page = self.granules.entry(gpa >> 12).or_insert(0);
+        let new = *page == 0;
+        *page |= mask;
+        new
+    }
+
+    /// Records a write of `bytes` (at least one) at `gpa`. Returns whether it touched decoded code.
+    pub fn note_write(&mut self, gpa: u64, bytes: u64) -> bool {
+        let mut touched = false;
+        let end = gpa + bytes;
+        let mut at = gpa;
+        while at < end {
+            let len = (4096 - (at & 0xfff)).min(end - at);
+            if let Some(&mask) = self.granules.get(&(at >> 12))
+                && mask & granule_mask(at & 0xfff, len) != 0
+            {
+                self.written.push((at, len));
+                touched = true;
+            }
+            at += len;
+        }
+        touched
+    }
+
+    /// Whether writes to decoded code wait to be taken.
+    pub fn has_writes(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Takes the writes to decoded code, each within one page.
+    pub fn take_writes(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.written)
+    }
+
+    /// Replaces the granules of a page after blocks were dropped from it; an empty mask forgets the page.
+    pub fn set_page(&mut self, page: u64, blocks: impl Iterator<Item = (u64, u64)>) {
+        let mask = blocks.fold(0, |mask, (gpa, bytes)| mask | granule_mask(gpa & 0xfff, bytes));
+        if mask == 0 {
+            self.granules.remove(&page);
+        } else {
+            self.granules.insert(page, mask);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_writes_to_decoded_granules_count() {
+        let mut map = CodeMap::default();
+        assert!(map.add(0x1040, 10));
+        assert!(!map.add(0x10c0, 1));
+        assert!(!map.note_write(0x1000, 64));
+        assert!(!map.note_write(0x1080, 64));
+        assert!(map.note_write(0x107f, 1));
+        assert!(map.note_write(0xff0, 0x60));
+        assert_eq!(map.take_writes(), vec![(0x107f, 1), (0x1000, 0x50)]);
+        map.set_page(1, std::iter::empty());
+        assert!(!map.note_write(0x107f, 1));
+    }
+}

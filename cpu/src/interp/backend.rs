@@ -1,0 +1,87 @@
+//! The interpreter as an `X86Ops` backend.
+
+use super::Interpreter;
+use crate::backend::{EngineStats, Exit, ResetKind, X86Ops};
+use crate::exception::Exception;
+use crate::state::{Segment, Vcpu};
+
+impl X86Ops for Interpreter {
+    fn name(&self) -> &'static str {
+        "interp"
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.cpu.reset(kind);
+    }
+
+    fn state(&mut self) -> &Vcpu {
+        &self.cpu.state
+    }
+
+    fn load_state(&mut self, state: &Vcpu) {
+        self.cpu.state = state.clone();
+        self.cpu.paging_changed();
+    }
+
+    fn msr(&mut self, index: u32) -> Result<u64, Exception> {
+        self.cpu.read_msr(index)
+    }
+
+    fn set_msr(&mut self, index: u32, value: u64) -> Result<(), Exception> {
+        self.cpu.write_msr(index, value)
+    }
+
+    fn set_segment(&mut self, index: usize, segment: Segment) {
+        self.cpu.state.segments[index] = segment;
+        self.cpu.mode_changed();
+    }
+
+    fn set_cr0(&mut self, value: u64) -> Result<(), Exception> {
+        self.cpu.write_cr0(value)
+    }
+
+    fn set_cr3(&mut self, value: u64) -> Result<(), Exception> {
+        self.cpu.write_cr3(value)
+    }
+
+    fn set_cr4(&mut self, value: u64) -> Result<(), Exception> {
+        self.cpu.write_cr4(value)
+    }
+
+    fn flush_tlb(&mut self) {
+        self.cpu.mmu.flush_all();
+    }
+
+    fn flush_tlb_linear(&mut self, linear: u64) {
+        self.cpu.mmu.invalidate_page(linear);
+    }
+
+    fn interrupt_allowed(&mut self) -> bool {
+        self.cpu.interrupts_open()
+    }
+
+    fn nmi_allowed(&mut self) -> bool {
+        self.cpu.nmi_open()
+    }
+
+    fn request_interrupt_window(&mut self) {
+        self.window_requested = true;
+    }
+
+    fn queue_exception(&mut self, exception: Exception) {
+        self.cpu.pending_exception = Some(exception);
+    }
+
+    fn run(&mut self, budget: u64) -> Exit {
+        let exit = self.run_blocks(budget);
+        match exit {
+            Exit::Halt => self.cpu.stats.exits_halt += 1,
+            _ => self.cpu.stats.exits_yield += 1,
+        }
+        exit
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats { tlb_fills: self.cpu.mmu.stats().walks, ..self.cpu.stats.clone() }
+    }
+}

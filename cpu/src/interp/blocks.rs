@@ -1,0 +1,178 @@
+//! The cache of decoded blocks: keyed by physical address and mode, with a quick index by linear address.
+
+use crate::cpu::Cpu;
+use crate::mode::ModeKey;
+use crate::op::Op;
+use crate::ops::Meaning;
+use rustc_hash::FxHashMap;
+
+/// Entries of the index by linear address; a power of two.
+const JUMP_CACHE_ENTRIES: usize = 4096;
+
+/// Blocks kept before all are dropped; bounds the host memory that decoded code takes.
+const MAX_BLOCKS: usize = 48 * 1024;
+
+/// One operation as the interpreter runs it.
+#[derive(Clone, Copy)]
+pub(super) struct InterpOp {
+    pub(super) run: Meaning<Cpu>,
+    pub(super) op: Op,
+}
+
+/// A straight run of instructions within one page; the last one may reach into the next page.
+pub(super) struct Block {
+    pub(super) gpa: u64,
+    /// The physical page of the tail, if the last instruction crosses into it.
+    pub(super) tail_page: Option<u64>,
+    pub(super) length_bytes: u32,
+    pub(super) mode: ModeKey,
+    pub(super) ops: Box<[InterpOp]>,
+}
+
+impl Block {
+    /// The pieces of physical memory that the block was decoded from.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, u64)> {
+        let length = u64::from(self.length_bytes);
+        let head = length.min(0x1000 - (self.gpa & 0xfff));
+        let tail = self.tail_page.map(|page| (page << 12, length - head));
+        std::iter::once((self.gpa, head)).chain(tail)
+    }
+}
+
+/// Where a block is kept; stays valid until the block is removed.
+pub(super) type BlockId = u32;
+
+#[derive(Clone, Copy)]
+struct JumpEntry {
+    linear: u64,
+    tag: u64,
+    block: BlockId,
+}
+
+/// Never the tag of a mapping: generations count from one.
+const NO_TAG: u64 = u64::MAX;
+
+pub(super) struct BlockCache {
+    jump: Box<[JumpEntry]>,
+    by_address: FxHashMap<(u64, ModeKey), BlockId>,
+    by_page: FxHashMap<u64, Vec<BlockId>>,
+    arena: Vec<Option<Block>>,
+    free: Vec<BlockId>,
+}
+
+fn jump_slot(linear: u64) -> usize {
+    (linear ^ linear >> 12) as usize & (JUMP_CACHE_ENTRIES - 1)
+}
+
+impl BlockCache {
+    pub(super) fn new() -> Self {
+        let empty = JumpEntry { linear: 0, tag: NO_TAG, block: 0 };
+        Self {
+            jump: vec![empty; JUMP_CACHE_ENTRIES].into_boxed_slice(),
+            by_address: FxHashMap::default(),
+            by_page: FxHashMap::default(),
+            arena: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// The block at a linear address, if it was found there before under the same `tag` (mapping generation and mode).
+    #[inline(always)]
+    pub(super) fn jump(&self, linear: u64, tag: u64) -> Option<BlockId> {
+        let entry = &self.jump[jump_slot(linear)];
+        (entry.linear == linear && entry.tag == tag).then_some(entry.block)
+    }
+
+    /// Remembers that `block` is what `linear` leads to under `tag`.
+    pub(super) fn remember_jump(&mut self, linear: u64, tag: u64, block: BlockId) {
+        self.jump[jump_slot(linear)] = JumpEntry { linear, tag, block };
+    }
+
+    /// The block decoded at a physical address under a mode.
+    pub(super) fn find(&self, gpa: u64, mode: ModeKey) -> Option<BlockId> {
+        self.by_address.get(&(gpa, mode)).copied()
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, id: BlockId) -> Option<&Block> {
+        self.arena.get(id as usize).and_then(Option::as_ref)
+    }
+
+    /// Whether the cache must be emptied before the next block is added.
+    pub(super) fn is_full(&self) -> bool {
+        self.by_address.len() >= MAX_BLOCKS
+    }
+
+    /// Adds a block.
+    pub(super) fn insert(&mut self, block: Block) -> BlockId {
+        let key = (block.gpa, block.mode);
+        let pages: Vec<u64> = block.pieces().map(|(gpa, _)| gpa >> 12).collect();
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.arena[id as usize] = Some(block);
+                id
+            }
+            None => {
+                self.arena.push(Some(block));
+                (self.arena.len() - 1) as BlockId
+            }
+        };
+        for page in pages {
+            self.by_page.entry(page).or_default().push(id);
+        }
+        if let Some(replaced) = self.by_address.insert(key, id) {
+            self.remove(replaced, key);
+        }
+        id
+    }
+
+    /// Drops every block that overlaps `bytes` at `gpa` (within one page). Returns how many were dropped.
+    pub(super) fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
+        let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
+        let overlaps = |&id: &BlockId| {
+            self.get(id)
+                .is_some_and(|block| block.pieces().any(|(at, len)| at < gpa + bytes && gpa < at + len))
+        };
+        let dropped: Vec<BlockId> = ids.iter().copied().filter(overlaps).collect();
+        for &id in &dropped {
+            if let Some(block) = self.get(id) {
+                let key = (block.gpa, block.mode);
+                self.remove(id, key);
+            }
+        }
+        dropped.len()
+    }
+
+    /// The pieces of memory that the blocks of a physical page were decoded from, in that page.
+    pub(super) fn pieces_of_page(&self, page: u64) -> impl Iterator<Item = (u64, u64)> {
+        let ids = self.by_page.get(&page).map_or(&[][..], Vec::as_slice);
+        ids.iter()
+            .filter_map(|&id| self.get(id))
+            .flat_map(|block| block.pieces())
+            .filter(move |(gpa, _)| gpa >> 12 == page)
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    fn remove(&mut self, id: BlockId, key: (u64, ModeKey)) {
+        let Some(block) = self.arena[id as usize].take() else { return };
+        if self.by_address.get(&key) == Some(&id) {
+            self.by_address.remove(&key);
+        }
+        for (gpa, _) in block.pieces() {
+            if let Some(ids) = self.by_page.get_mut(&(gpa >> 12)) {
+                ids.retain(|&other| other != id);
+                if ids.is_empty() {
+                    self.by_page.remove(&(gpa >> 12));
+                }
+            }
+        }
+        for entry in self.jump.iter_mut().filter(|entry| entry.block == id) {
+            entry.tag = NO_TAG;
+        }
+        self.free.push(id);
+    }
+}

@@ -1,0 +1,137 @@
+//! What happens between blocks: events by priority (SDM vol. 3, 6.9), single steps, and invalidated code.
+
+use super::Interpreter;
+use super::blocks::BlockId;
+use crate::backend::{Exit, ResetKind};
+use crate::exception::Exception;
+use crate::state::{Activity, bits};
+use rx86_softmmu::Attention;
+
+impl Interpreter {
+    /// Does what is due at an instruction border. Returns why `run` must return, if it must.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn between_blocks(&mut self) -> Option<Exit> {
+        if self.cpu.code_map.has_writes() || self.cpu.attention.peek() & Attention::CODE_WRITTEN != 0 {
+            self.cpu.attention.clear(Attention::CODE_WRITTEN);
+            self.drop_written_code();
+        }
+        if let Some(exit) = self.cpu.exit.take() {
+            return Some(exit);
+        }
+        if self.cpu.attention.peek() & Attention::INIT != 0 {
+            self.take_init();
+        }
+        if let Some(exception) = self.cpu.pending_exception.take() {
+            self.cpu.deliver_exception(exception);
+        }
+        self.deliver_interrupts();
+        if let Some(exit) = self.cpu.exit.take() {
+            return Some(exit);
+        }
+        match self.cpu.state.activity {
+            Activity::Active => {}
+            Activity::Shutdown => return Some(Exit::Shutdown),
+            Activity::Halted | Activity::WaitForSipi => return Some(Exit::Halt),
+        }
+        if self.cpu.attention.peek() & Attention::KICK != 0 {
+            self.cpu.attention.clear(Attention::KICK);
+            return Some(Exit::Yield);
+        }
+        if self.window_requested && self.cpu.interrupts_open() {
+            self.window_requested = false;
+            return Some(Exit::InterruptWindow);
+        }
+        self.stepping = self.must_step();
+        None
+    }
+
+    fn take_init(&mut self) {
+        self.cpu.attention.clear(Attention::INIT);
+        if self.cpu.env.take_init() {
+            self.cpu.reset(ResetKind::Init);
+            if self.cpu.env.apic_id() != 0 {
+                self.cpu.state.activity = Activity::WaitForSipi;
+            }
+        }
+        if let Some(vector) = self.cpu.env.take_sipi() {
+            self.cpu.start_up(vector);
+        }
+    }
+
+    fn deliver_interrupts(&mut self) {
+        let attention = self.cpu.attention.peek();
+        if attention & Attention::NMI != 0 {
+            self.cpu.attention.clear(Attention::NMI);
+            self.cpu.state.nmi_pending |= self.cpu.env.take_nmi();
+        }
+        if self.cpu.state.nmi_pending && self.cpu.nmi_open() {
+            self.cpu.deliver_nmi();
+            return;
+        }
+        if attention & Attention::INTERRUPT == 0 || !self.cpu.interrupts_open() {
+            return;
+        }
+        // The flag is cleared first: whoever raises it after this look is seen at the next border.
+        self.cpu.attention.clear(Attention::INTERRUPT);
+        if let Some(vector) = self.cpu.env.acknowledge_interrupt() {
+            self.cpu.deliver_interrupt(vector);
+            if self.cpu.env.interrupt_pending() {
+                self.cpu.attention.raise(Attention::INTERRUPT);
+            }
+        }
+    }
+
+    /// Whether the next instruction must be executed alone.
+    fn must_step(&self) -> bool {
+        let state = &self.cpu.state;
+        state.flags.system & (bits::RFLAGS_TF | bits::RFLAGS_RF) != 0
+            || state.sti_shadow
+            || state.mov_ss_shadow
+            || self.cpu.code_breakpoints_armed()
+    }
+
+    /// Executes one instruction, with what must be looked at before and after it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn step(&mut self, id: BlockId) -> Result<(), Exception> {
+        self.cpu.check_code_breakpoint()?;
+        let shadows = (self.cpu.state.sti_shadow, self.cpu.state.mov_ss_shadow);
+        let trap = self.cpu.state.flags.system & bits::RFLAGS_TF != 0;
+        let resumed = self.cpu.state.flags.system & bits::RFLAGS_RF != 0;
+        self.cpu.state.sti_shadow = false;
+        self.cpu.state.mov_ss_shadow = false;
+        let outcome = self.execute_first(id);
+        self.cpu.end_block();
+        if outcome.is_err() {
+            // A faulting instruction does not use its shadow up.
+            (self.cpu.state.sti_shadow, self.cpu.state.mov_ss_shadow) = shadows;
+            return outcome;
+        }
+        if resumed {
+            self.cpu.state.flags.system &= !bits::RFLAGS_RF;
+        }
+        if trap && !self.cpu.state.mov_ss_shadow {
+            self.cpu.note_single_step();
+        }
+        Ok(())
+    }
+
+    fn execute_first(&mut self, id: BlockId) -> Result<(), Exception> {
+        let Some((run, op)) =
+            self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| (op.run, op.op))
+        else {
+            return Ok(());
+        };
+        self.cpu.block_limit = 1;
+        let next = self.cpu.state.rip().wrapping_add(u64::from(op.length));
+        self.cpu.state.set_rip(next);
+        if let Err(exception) = run(&mut self.cpu, &op) {
+            let start = self.cpu.state.rip().wrapping_sub(u64::from(op.length));
+            self.cpu.state.set_rip(start);
+            return Err(exception);
+        }
+        self.cpu.stats.instructions += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! The interpreter: runs cached blocks of pre-decoded operations, and decodes what is not cached.
+
+mod backend;
+mod blocks;
+mod events;
+mod micro;
+
+use crate::backend::Exit;
+use crate::cpu::Cpu;
+use crate::decode::{DecodeFailure, Decoded, MAX_INSTRUCTION_BYTES, Semantics, decode};
+use crate::exception::Exception;
+use crate::mode::ModeKey;
+use crate::state::SegmentIndex;
+use blocks::{Block, BlockCache, BlockId, InterpOp};
+use rx86_softmmu::{Access, Target};
+
+/// The longest block; bounds how long an interrupt waits.
+const MAX_BLOCK_OPS: usize = 64;
+
+/// The interpreter engine with the processor that it drives.
+pub struct Interpreter {
+    cpu: Cpu,
+    blocks: BlockCache,
+    /// The next block must be looked at one instruction at a time: trap flag, shadows, breakpoints, RF.
+    stepping: bool,
+    window_requested: bool,
+}
+
+impl Interpreter {
+    /// An interpreter for `cpu`.
+    pub fn new(cpu: Cpu) -> Self {
+        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false }
+    }
+
+    /// The processor.
+    pub fn cpu(&mut self) -> &mut Cpu {
+        &mut self.cpu
+    }
+
+    /// Runs blocks until something needs the machine or about `budget` instructions are retired.
+    fn run_blocks(&mut self, budget: u64) -> Exit {
+        let end = self.cpu.stats.instructions.saturating_add(budget);
+        // The caller may have changed anything.
+        self.cpu.end_block();
+        loop {
+            if (self.cpu.block_limit == 0 || self.stepping || self.cpu.attention.peek() != 0)
+                && let Some(exit) = self.between_blocks()
+            {
+                return exit;
+            }
+            if self.cpu.stats.instructions >= end {
+                return Exit::Yield;
+            }
+            let outcome = match self.next_block() {
+                Ok(id) if self.stepping => self.step(id),
+                Ok(id) => self.execute(id),
+                Err(exception) => Err(exception),
+            };
+            if let Err(exception) = outcome {
+                self.cpu.deliver_exception(exception);
+                self.cpu.end_block();
+            }
+        }
+    }
+
+    /// Executes a block to its end or to the first operation that ends it. On an exception RIP is that of the faulting
+    /// instruction.
+    #[inline(always)]
+    fn execute(&mut self, id: BlockId) -> Result<(), Exception> {
+        let cpu = &mut self.cpu;
+        let Some(block) = self.blocks.get(id) else { return Ok(()) };
+        cpu.block_limit = block.ops.len();
+        cpu.stats.blocks_executed += 1;
+        let mut done = 0;
+        while let Some(InterpOp { run, op }) = block.ops.get(done) {
+            let next = cpu.state.rip().wrapping_add(u64::from(op.length));
+            cpu.state.set_rip(next);
+            if let Err(exception) = run(cpu, op) {
+                let start = cpu.state.rip().wrapping_sub(u64::from(op.length));
+                cpu.state.set_rip(start);
+                cpu.stats.instructions += done as u64;
+                return Err(exception);
+            }
+            done += 1;
+            if done >= cpu.block_limit {
+                break;
+            }
+        }
+        cpu.stats.instructions += done as u64;
+        Ok(())
+    }
+
+    /// The block that RIP leads to, from the cache or newly decoded.
+    #[inline(always)]
+    fn next_block(&mut self) -> Result<BlockId, Exception> {
+        let cpu = &mut self.cpu;
+        let mode = cpu.mode();
+        let rip = cpu.state.rip();
+        let linear = if mode.has(ModeKey::LONG64) {
+            rip
+        } else {
+            u64::from(rip.wrapping_add(cpu.state.segments[SegmentIndex::CS].base) as u32)
+        };
+        let tag = cpu.mmu.generation() << 16 | u64::from(mode.0);
+        match self.blocks.jump(linear, tag) {
+            Some(id) if mode.has(ModeKey::LONG64) || self.within_code_limit(id) => {
+                self.cpu.stats.block_hits += 1;
+                Ok(id)
+            }
+            _ => self.find_block(linear, tag),
+        }
+    }
+
+    /// Whether all of the block lies within CS's limit.
+    fn within_code_limit(&self, id: BlockId) -> bool {
+        let bytes = self.blocks.get(id).map_or(1, |block| u64::from(block.length_bytes).max(1));
+        let state = &self.cpu.state;
+        state.segments[SegmentIndex::CS].contains(state.rip(), bytes)
+    }
+
+    /// Looks the block up by its physical address; decodes it if it is not there.
+    #[cold]
+    #[inline(never)]
+    fn find_block(&mut self, linear: u64, tag: u64) -> Result<BlockId, Exception> {
+        let mode = self.cpu.mode();
+        self.check_fetch(linear)?;
+        let target = self.cpu.mmu.translate(linear, Access::Fetch)?;
+        if let Some(id) = self.blocks.find(target.gpa, mode)
+            && self.tail_still_maps(id, linear)?
+            && (mode.has(ModeKey::LONG64) || self.within_code_limit(id))
+        {
+            self.blocks.remember_jump(linear, tag, id);
+            return Ok(id);
+        }
+        let id = self.decode_block(linear, target)?;
+        // Translating the tail page may have changed the generation.
+        let tag = self.cpu.mmu.generation() << 16 | u64::from(mode.0);
+        self.blocks.remember_jump(linear, tag, id);
+        Ok(id)
+    }
+
+    /// #GP(0) if the instruction pointer is not canonical or beyond CS's limit.
+    fn check_fetch(&self, linear: u64) -> Result<(), Exception> {
+        let cpu = &self.cpu;
+        let valid = if cpu.mode().has(ModeKey::LONG64) {
+            cpu.is_canonical(linear)
+        } else {
+            cpu.state.segments[SegmentIndex::CS].contains(cpu.state.rip(), 1)
+        };
+        if valid { Ok(()) } else { Err(Exception::gp(0)) }
+    }
+
+    /// Whether the block's last instruction still continues in the physical page it was decoded from.
+    fn tail_still_maps(&mut self, id: BlockId, linear: u64) -> Result<bool, Exception> {
+        let Some(tail) = self.blocks.get(id).and_then(|block| block.tail_page) else { return Ok(true) };
+        let next_page = (linear & !0xfff).wrapping_add(0x1000);
+        Ok(self.cpu.mmu.translate(next_page, Access::Fetch)?.gpa >> 12 == tail)
+    }
+
+    /// Decodes from `linear` to the first branch, the page's end or the longest block.
+    fn decode_block(&mut self, linear: u64, target: Target) -> Result<BlockId, Exception> {
+        if self.blocks.is_full() {
+            self.blocks.clear();
+        }
+        let mode = self.cpu.mode();
+        let mut page = Vec::with_capacity(4096);
+        self.fetch_page(&target, &mut page);
+        let mut block =
+            Block { gpa: target.gpa, tail_page: None, length_bytes: 0, mode, ops: Box::default() };
+        let mut ops = Vec::with_capacity(8);
+        let mut at = 0;
+        while ops.len() < MAX_BLOCK_OPS {
+            let decoded = match decode::<Cpu>(&page[at..], mode, &self.cpu.model) {
+                Ok(decoded) => decoded,
+                // The rest of the page may be reached by nobody: only a block's first instruction may fault here.
+                Err(_) if !ops.is_empty() => break,
+                Err(DecodeFailure::TooLong) => return Err(Exception::gp(0)),
+                Err(DecodeFailure::NeedMoreBytes) => {
+                    let (decoded, tail) = self.decode_across(&page, linear, mode)?;
+                    block.tail_page = Some(tail);
+                    decoded
+                }
+            };
+            let end = at as u64 + u64::from(decoded.op.length);
+            if !mode.has(ModeKey::LONG64) {
+                let state = &self.cpu.state;
+                if !state.segments[SegmentIndex::CS].contains(state.rip(), end) {
+                    if ops.is_empty() {
+                        return Err(Exception::gp(0));
+                    }
+                    break;
+                }
+            }
+            ops.push(into_interp(&decoded));
+            at = end as usize;
+            block.length_bytes = at as u32;
+            if decoded.ends_block || block.tail_page.is_some() || at >= page.len() {
+                break;
+            }
+        }
+        block.ops = ops.into_boxed_slice();
+        self.cpu.stats.blocks_decoded += 1;
+        for (gpa, bytes) in block.pieces() {
+            if self.cpu.code_map.add(gpa, bytes) {
+                self.cpu.mmu.memory().mark_code(gpa);
+                self.cpu.mmu.protect_code_page(gpa);
+            }
+        }
+        Ok(self.blocks.insert(block))
+    }
+
+    /// The bytes from `target` to the end of its page.
+    fn fetch_page(&mut self, target: &Target, page: &mut Vec<u8>) {
+        page.resize(4096 - (target.gpa as usize & 0xfff), 0xff);
+        if self.cpu.mmu.memory().read(target.gpa, page).is_err() {
+            // Code in device memory is fetched as a processor would, without caring what the device makes of it.
+            for (i, byte) in page.iter_mut().enumerate().take(2 * MAX_INSTRUCTION_BYTES) {
+                self.cpu.env.mmio_read(target.gpa + i as u64, std::slice::from_mut(byte));
+            }
+        }
+    }
+
+    /// Decodes the instruction that starts at `linear` and crosses into the next page. Also returns that page's number.
+    fn decode_across(
+        &mut self,
+        head: &[u8],
+        linear: u64,
+        mode: ModeKey,
+    ) -> Result<(Decoded<Cpu>, u64), Exception> {
+        let next_page = (linear & !0xfff).wrapping_add(0x1000);
+        let tail = self.cpu.mmu.translate(next_page, Access::Fetch)?;
+        let mut bytes = head.to_vec();
+        let mut rest = Vec::new();
+        self.fetch_page(&tail, &mut rest);
+        bytes.extend_from_slice(&rest[..MAX_INSTRUCTION_BYTES]);
+        match decode::<Cpu>(&bytes, mode, &self.cpu.model) {
+            Ok(decoded) => Ok((decoded, tail.gpa >> 12)),
+            Err(_) => Err(Exception::gp(0)),
+        }
+    }
+
+    /// Drops the blocks whose bytes were written since the last look, by this vCPU or by others.
+    fn drop_written_code(&mut self) {
+        for (gpa, bytes) in self.cpu.mmu.memory().take_code_writes() {
+            self.cpu.code_map.note_write(gpa, bytes);
+        }
+        for (gpa, bytes) in self.cpu.code_map.take_writes() {
+            self.cpu.stats.blocks_invalidated += self.blocks.invalidate(gpa, bytes) as u64;
+            let page = gpa >> 12;
+            self.cpu.code_map.set_page(page, self.blocks.pieces_of_page(page));
+        }
+    }
+}
+
+fn into_interp(decoded: &Decoded<Cpu>) -> InterpOp {
+    let run = match decoded.semantics {
+        Semantics::Inline(run) => run,
+        Semantics::Hard(run) => run,
+    };
+    InterpOp { run, op: decoded.op }
+}
