@@ -4,6 +4,8 @@ pub mod device;
 pub mod ioapic;
 pub mod lapic;
 pub mod pic;
+pub mod pit;
+pub mod rtc;
 pub mod wire;
 
 pub use device::{Clock, Device};
