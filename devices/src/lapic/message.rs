@@ -63,8 +63,8 @@ impl InterruptMessage {
         }
         Some(Self {
             destination: (address >> 12) as u32 & 0xff,
-            // Without the redirection hint the destination mode is ignored and the destination is physical
-            // (SDM Vol. 3A, 12.11.1), yet chips and hypervisors alike honour it, and so do guests' expectations.
+            // The SDM has the destination mode ignored without the redirection hint, but chipsets honour it and
+            // guests such as Linux in flat logical mode depend on that.
             logical: address & LOGICAL != 0,
             wide: false,
             delivery_mode: match DeliveryMode::from_bits(data >> 8)? {

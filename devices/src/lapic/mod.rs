@@ -278,9 +278,9 @@ impl LocalApic {
         std::mem::take(&mut self.events)
     }
 
-    /// When the timer next expires, in the clock's nanoseconds.
+    /// When the timer next interrupts, in the clock's nanoseconds. A masked timer waits until somebody looks at it.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        self.timer.deadline_ns()
+        self.timer.deadline_ns().filter(|_| self.lvt[Lvt::Timer as usize] & LVT_MASKED == 0)
     }
 
     /// Lets the timer expire if it is due at `now_ns`. Periods that passed unseen are one interrupt.
@@ -295,6 +295,11 @@ impl LocalApic {
     pub fn ppr(&self) -> u8 {
         let in_service = self.isr.highest().unwrap_or(0);
         if self.tpr & 0xf0 >= in_service & 0xf0 { self.tpr } else { in_service & 0xf0 }
+    }
+
+    /// Brings the timer up to date before the guest looks at it or changes it.
+    fn advance_to_now(&mut self) {
+        self.advance(self.timer.now_ns());
     }
 
     fn is_enabled(&self) -> bool {

@@ -61,6 +61,9 @@ impl LocalApic {
         if offset & 0xf != 0 {
             return 0;
         }
+        if number == register::CURRENT_COUNT {
+            self.advance_to_now();
+        }
         match number {
             register::ID => (self.id & 0xff) << 24,
             register::APR => u32::from(self.ppr()),
@@ -104,10 +107,17 @@ impl LocalApic {
     pub fn read_msr(&mut self, msr: u32) -> Result<u64, InvalidMsr> {
         match msr {
             IA32_APIC_BASE => Ok(self.apic_base),
-            IA32_TSC_DEADLINE => Ok(self.timer.tsc_deadline()),
+            IA32_TSC_DEADLINE => {
+                self.advance_to_now();
+                Ok(self.timer.tsc_deadline())
+            }
             X2APIC_FIRST..=X2APIC_LAST if self.is_x2apic() => match msr - X2APIC_FIRST {
                 register::ID => Ok(u64::from(self.id)),
                 register::ICR_LOW => Ok(self.icr),
+                register::CURRENT_COUNT => {
+                    self.advance_to_now();
+                    Ok(u64::from(self.timer.current_count()))
+                }
                 number => self.read_register(number).map(u64::from).ok_or(InvalidMsr),
             },
             _ => Err(InvalidMsr),
@@ -121,9 +131,8 @@ impl LocalApic {
             IA32_TSC_DEADLINE => {
                 if self.lvt_timer_mode() == Mode::TscDeadline {
                     self.timer.set_tsc_deadline(value);
-                    if self.timer.tsc_deadline_passed() {
-                        self.advance(u64::MAX);
-                    }
+                    // A deadline in the past interrupts at once.
+                    self.advance_to_now();
                 }
                 Ok(())
             }
@@ -243,6 +252,9 @@ impl LocalApic {
     }
 
     fn write_lvt(&mut self, entry: usize, value: u32) {
+        if entry == Lvt::Timer as usize {
+            self.advance_to_now();
+        }
         let old_mode = self.lvt_timer_mode();
         let mut new = value & LVT_WRITABLE[entry] | self.lvt[entry] & LVT_REMOTE_IRR;
         if self.svr & SVR_ENABLED == 0 {

@@ -64,6 +64,10 @@ impl Timer {
         self.tsc_deadline = 0;
     }
 
+    pub(super) fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
     pub(super) fn deadline_ns(&self) -> Option<u64> {
         self.expiry_ns
     }
@@ -106,11 +110,6 @@ impl Timer {
     pub(super) fn set_tsc_deadline(&mut self, tsc: u64) {
         self.tsc_deadline = tsc;
         self.expiry_ns = (tsc != 0).then(|| self.clock.now_ns().saturating_add(self.tsc.ns_until(tsc)));
-    }
-
-    /// Whether an armed TSC deadline has passed.
-    pub(super) fn tsc_deadline_passed(&self) -> bool {
-        self.tsc_deadline != 0 && self.tsc.tsc() >= self.tsc_deadline
     }
 
     /// Whether the timer expires at or before `now_ns`; it then is armed for its next period, or disarmed.
