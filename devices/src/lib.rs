@@ -1,6 +1,11 @@
 //! The chips of the PC board and its wiring. A chip drives wires and never calls another chip; the board routes.
 
+pub mod debug_exit;
 pub mod device;
+pub mod i8042;
+pub mod layout;
+pub mod power;
+pub mod serial;
 pub mod wire;
 
 pub use device::{Clock, Device};
