@@ -3,7 +3,10 @@
 pub mod debug_exit;
 pub mod device;
 pub mod i8042;
+pub mod ioapic;
+pub mod lapic;
 pub mod layout;
+pub mod pic;
 pub mod power;
 pub mod serial;
 pub mod wire;

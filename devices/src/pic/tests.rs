@@ -1,0 +1,1 @@
+//! The 8259A's cases.
