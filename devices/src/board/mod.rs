@@ -19,7 +19,7 @@ use crate::debug_exit::DebugExit;
 use crate::i8042::I8042;
 use crate::ioapic::IoApic;
 use crate::lapic::{LocalApic, TscClock};
-use crate::layout::{IRQ_AUX, IRQ_KEYBOARD, IRQ_PIT, IRQ_RTC, IRQ_SCI, IRQ_SERIAL};
+use crate::layout::{IRQ_AUX, IRQ_KEYBOARD, IRQ_PIT, IRQ_RTC, IRQ_SCI, IRQ_SERIAL, PIC_MASTER, PIC_SLAVE};
 use crate::pci::{HostBridge, IsaBridge, PciBus, Slot};
 use crate::pic::PicPair;
 use crate::pit::Pit;
@@ -140,7 +140,7 @@ impl Board {
             request: None,
             counts: [IoCount::default(); Target::ALL.len()],
         };
-        board.lapic_mut(0).set_virtual_wire();
+        board.stand_in_for_firmware();
         board.route();
         board
     }
@@ -166,7 +166,7 @@ impl Board {
             lapic.take_outbox();
             lapic.reset(false);
         }
-        self.lapic_mut(0).set_virtual_wire();
+        self.stand_in_for_firmware();
         self.request = None;
         self.route();
     }
@@ -244,6 +244,14 @@ impl Board {
             }
             self.serial_queue.drain(..taken);
         }
+    }
+
+    /// Interrupts as a boot loader leaves them: the 8259As masked, for their vectors are not the kernel's yet, and the
+    /// bootstrap processor's LINT0 open to them.
+    fn stand_in_for_firmware(&mut self) {
+        self.pics.write_port(PIC_MASTER + 1, 0xff);
+        self.pics.write_port(PIC_SLAVE + 1, 0xff);
+        self.lapic_mut(0).set_virtual_wire();
     }
 
     fn lapic_mut(&self, cpu: usize) -> MutexGuard<'_, LocalApic> {

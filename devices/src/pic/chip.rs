@@ -254,11 +254,11 @@ impl Pic {
     /// The input whose request the chip would have served now.
     fn request(&self) -> Option<u8> {
         let input = self.highest(self.irr & !self.imr)?;
-        if self.special_mask {
-            // Each input blocks but itself, and a masked one not even that.
-            return self.by_priority().find(|input| self.irr & !self.imr & !self.isr & 1 << input != 0);
-        }
         let mut blocking = self.isr;
+        if self.special_mask {
+            // An input both in service and masked lets everybody else pass.
+            blocking &= !self.imr;
+        }
         if self.special_fully_nested {
             // The slave's more urgent inputs interrupt its less urgent ones.
             blocking &= !self.cascade;
