@@ -1,5 +1,8 @@
 //! The I/O APIC: the 82093AA with the version number and the EOI register of its integrated successors.
 
+#[cfg(test)]
+mod tests;
+
 use crate::device::Device;
 use crate::lapic::{DeliveryMode, InterruptMessage};
 

@@ -311,7 +311,7 @@ impl Channel {
             return value as u16;
         }
         let value = value.rem_euclid(10_000) as u16;
-        [1000, 100, 10, 1].iter().fold(0, |digits, power| digits << 4 | (value / power) % 10)
+        [1000, 100, 10, 1].iter().fold(0, |digits, power| (digits << 4) | ((value / power) % 10))
     }
 }
 

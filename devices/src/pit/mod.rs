@@ -3,6 +3,8 @@
 mod channel;
 
 #[cfg(test)]
+pub(crate) mod manual_clock;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -110,6 +112,7 @@ impl Pit {
 
     /// Delivers counter 0's edges up to `tick`. Several are one pulse: an 8259A could not tell them apart either.
     fn serve(&mut self, tick: i64) {
+        let tick = tick.max(self.served_tick);
         let rises = self.channels[0].next_rise(self.served_tick).is_some_and(|rise| rise <= tick);
         for channel in &mut self.channels {
             channel.synchronize(tick);

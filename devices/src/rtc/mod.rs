@@ -162,6 +162,7 @@ impl Rtc {
         if !self.is_running() {
             return;
         }
+        let now_ns = now_ns.max(self.served_ns);
         let before_ns = std::mem::replace(&mut self.served_ns, now_ns);
         if let Some(rate) = self.rate()
             && periods(before_ns, rate) != periods(now_ns, rate)
