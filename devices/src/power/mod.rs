@@ -244,22 +244,12 @@ impl Device for Power {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
     use crate::WireHarness;
+    use crate::pit::manual_clock::ManualClock;
 
-    #[derive(Default)]
-    struct Time(AtomicU64);
-
-    impl Clock for Time {
-        fn now_ns(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
-
-    fn block(width: PmTimerWidth) -> (Power, WireHarness, Arc<Time>) {
-        let (harness, time) = (WireHarness::default(), Arc::new(Time::default()));
+    fn block(width: PmTimerWidth) -> (Power, WireHarness, Arc<ManualClock>) {
+        let (harness, time) = (WireHarness::default(), ManualClock::new());
         (Power::new(time.clone(), width, harness.wire(9)), harness, time)
     }
 
@@ -295,7 +285,7 @@ mod tests {
         ];
         for (width, now_ns, expected) in cases {
             let (mut power, _, time) = block(width);
-            time.0.store(now_ns, Ordering::Relaxed);
+            time.set_ns(now_ns);
             assert_eq!(read(&mut power, 8, 4), expected, "{width:?} at {now_ns} ns");
         }
     }
@@ -303,16 +293,15 @@ mod tests {
     #[test]
     fn the_timer_carry_raises_sci_in_acpi_mode() {
         for (width, carry_ns) in
-            [(PmTimerWidth::Bits24, 2_343_484_437_000), (PmTimerWidth::Bits32, 599_932_015_940_000)]
+            [(PmTimerWidth::Bits24, 2_343_484_437), (PmTimerWidth::Bits32, 599_932_015_940)]
         {
-            let carry_ns = carry_ns / 1000;
             let (mut power, harness, time) = block(width);
             assert_eq!(power.next_deadline_ns(), None);
             power.write(2, &[1, 0]);
             power.write_smi_command(ACPI_ENABLE);
             let deadline_ns = power.next_deadline_ns().expect("TMR_EN is set");
             assert!(deadline_ns.abs_diff(carry_ns) < 1_000, "{width:?}: {deadline_ns}");
-            time.0.store(deadline_ns, Ordering::Relaxed);
+            time.set_ns(deadline_ns);
             power.advance(deadline_ns);
             assert_eq!(harness.take_changes().level, 1 << 9);
             assert_eq!(power.next_deadline_ns(), None);

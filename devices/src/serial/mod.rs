@@ -103,19 +103,10 @@ impl Device for Serial {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
     use crate::WireHarness;
-
-    #[derive(Default)]
-    struct Time(AtomicU64);
-
-    impl Clock for Time {
-        fn now_ns(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
+    use crate::pit::manual_clock::ManualClock;
 
     #[derive(Clone, Default)]
     struct Line(Arc<Mutex<Vec<u8>>>);
@@ -126,8 +117,8 @@ mod tests {
         }
     }
 
-    fn port() -> (Serial, Line, WireHarness, Arc<Time>) {
-        let (line, harness, time) = (Line::default(), WireHarness::default(), Arc::new(Time::default()));
+    fn port() -> (Serial, Line, WireHarness, Arc<ManualClock>) {
+        let (line, harness, time) = (Line::default(), WireHarness::default(), ManualClock::new());
         (Serial::new(time.clone(), Box::new(line.clone()), harness.wire(4)), line, harness, time)
     }
 
@@ -160,7 +151,7 @@ mod tests {
         assert_eq!(byte, *b"x");
         assert_eq!(harness.take_changes().level, 0, "13 characters are below the trigger level of 14");
         let deadline = serial.next_deadline_ns().expect("a timeout is running");
-        time.0.store(deadline, Ordering::Relaxed);
+        time.set_ns(deadline);
         serial.advance(deadline);
         assert_eq!(harness.take_changes().level, 1 << 4);
         serial.reset();
