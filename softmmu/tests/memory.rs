@@ -45,7 +45,7 @@ fn copies_cross_pages_and_stop_before_holes() {
         (0x9_fff0, 17, 0xa_0000),
         (3 * GIB - 1, 2, 3 * GIB),
         (6 * GIB, 1, 6 * GIB),
-        (u64::MAX, 1, u64::MAX & !0xfff),
+        (u64::MAX, 1, !0xfff),
         (u64::MAX, 2, u64::MAX),
     ];
     for (gpa, bytes, missing) in cases {
@@ -88,7 +88,7 @@ fn rom_hides_ram_and_drops_writes() {
         (0x10_0800, &[1], "multiple"),
         (0x20_0000, &[], "empty"),
         (0xf_e000, &[0; 4097], "another"),
-        (u64::MAX & !0xfff, &[1], "past the end"),
+        (!0xfff, &[1], "past the end"),
     ];
     for (gpa, bytes, why) in cases {
         let error = memory.add_rom(gpa, bytes).expect_err(why).to_string();

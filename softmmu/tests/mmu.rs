@@ -229,6 +229,13 @@ fn an_invlpg_of_a_page_never_fetched_from_keeps_the_generation() {
     assert_eq!(open(&mmu, 0x5_0000), [false; 3]);
     mmu.invalidate_page(0x5_0000);
     assert_ne!(mmu.generation(), before);
+
+    map(mmu.memory(), 0x5_1000, 0x5_1000 | P | W | U | G);
+    touch(&mut mmu, 0x5_1000, Access::Fetch);
+    mmu.flush_non_global();
+    let before = mmu.generation();
+    mmu.invalidate_page(0x5_1000);
+    assert_ne!(mmu.generation(), before, "a global page stays fetched through a flush of the others");
 }
 
 #[test]
