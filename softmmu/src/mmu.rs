@@ -264,8 +264,8 @@ impl Mmu {
         let known = self.spaces.iter().position(|space| space.pcid == Some(pcid));
         let chosen = known.unwrap_or_else(|| {
             let spaces = self.spaces.iter().enumerate();
-            // Unused places first.
-            let oldest = spaces.min_by_key(|(_, space)| (space.pcid.is_some(), space.last_used));
+            // A place never used has 0 there.
+            let oldest = spaces.min_by_key(|(_, space)| space.last_used);
             oldest.map_or(0, |(slot, _)| slot)
         });
         let now = self.next_generation();
