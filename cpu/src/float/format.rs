@@ -1,14 +1,6 @@
 //! The three binary formats and the unpacked form that all operations share (SDM vol. 1, 4.2.2 and 4.8.3).
 
-/// An x87 register's value: 64 bits of significand with an explicit integer bit, then sign and 15-bit exponent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct F80 {
-    /// The significand; bit 63 is the integer bit.
-    pub mantissa: u64,
-    /// Bit 15: sign; bits 14 to 0: exponent, biased by 16383.
-    pub sign_exponent: u16,
-}
+pub use crate::state::F80;
 
 impl F80 {
     /// +0.
@@ -26,6 +18,20 @@ impl F80 {
     /// The 80 bits, the mantissa lowest.
     pub const fn to_bits(self) -> u128 {
         self.mantissa as u128 | (self.sign_exponent as u128) << 64
+    }
+
+    /// From the ten bytes that memory holds.
+    pub fn from_bytes(bytes: [u8; 10]) -> F80 {
+        let mut wide = [0; 16];
+        wide[..10].copy_from_slice(&bytes);
+        F80::from_bits(u128::from_le_bytes(wide))
+    }
+
+    /// The ten bytes that memory holds.
+    pub fn to_bytes(self) -> [u8; 10] {
+        let mut bytes = [0; 10];
+        bytes.copy_from_slice(&self.to_bits().to_le_bytes()[..10]);
+        bytes
     }
 
     /// The value with its sign bit cleared (FABS).
@@ -89,7 +95,7 @@ impl Unpacked {
 
     /// The same value with the sign inverted; NaNs keep theirs.
     pub fn negated(self) -> Unpacked {
-        Unpacked { sign: self.sign != !self.is_nan(), ..self }
+        Unpacked { sign: self.sign == self.is_nan(), ..self }
     }
 }
 

@@ -173,12 +173,5 @@ stores! {
     /// FISTP m64int; FISTTP with RC set to zero.
     store_i64 -> i64 = "fistp qword ptr [{f} + 32]", |x: F80| x.mantissa as i64;
     /// FBSTP.
-    store_bcd -> [u8; 10] = "fbstp tbyte ptr [{f} + 32]", bytes;
-}
-
-/// The 80 bits as memory holds them.
-fn bytes(x: F80) -> [u8; 10] {
-    let mut bytes = [0; 10];
-    bytes.copy_from_slice(&x.to_bits().to_le_bytes()[..10]);
-    bytes
+    store_bcd -> [u8; 10] = "fbstp tbyte ptr [{f} + 32]", F80::to_bytes;
 }
