@@ -12,6 +12,8 @@ mod decimal;
 mod environment;
 mod explog;
 mod format;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) mod random;
 mod remainder;
 mod round;
 #[cfg(target_arch = "x86_64")]

@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
-use crate::float::status::{C0, C2, C3, DE, IE, ZE};
+use crate::float::status::{BEFORE, C0, C2, C3, DE, IE, ZE};
 use crate::float::{Class, F80, Outcome, x87};
 use crate::op::Op;
 use crate::ops::MicroOps;
@@ -113,7 +113,8 @@ pub(super) fn unary(
 ) -> Result<(), Exception> {
     cpu.x87_wait()?;
     cpu.x87_note(op);
-    let x87 = &cpu.state.x87;
+    let x87 = &mut cpu.state.x87;
+    x87.set_codes(codes, 0);
     if x87.is_empty(0) {
         if cpu.x87_underflow(op) {
             cpu.state.x87.set_st(0, F80::INDEFINITE);
@@ -152,7 +153,10 @@ pub(super) fn binary(
 ) -> Result<(), Exception> {
     cpu.x87_wait()?;
     cpu.x87_note(op);
-    let x87 = &cpu.state.x87;
+    let x87 = &mut cpu.state.x87;
+    if is_remainder {
+        x87.set_codes(C2, 0);
+    }
     if x87.is_empty(0) || x87.is_empty(1) {
         if cpu.x87_underflow(op) {
             cpu.state.x87.set_st(0, F80::INDEFINITE);
@@ -160,8 +164,13 @@ pub(super) fn binary(
         return Ok(());
     }
     let outcome = function(x87.control, x87.st(0), x87.st(1));
-    // Without a quotient a remainder leaves the condition codes as they were.
-    let codes = if is_remainder && !outcome.value.unpack().is_nan() { C0 | C2 | C3 } else { 0 };
+    let aborted = outcome.status & !x87.control & BEFORE != 0;
+    // Without a quotient a remainder leaves C3 and C0 as they were.
+    let codes = match is_remainder {
+        false => 0,
+        true if aborted || outcome.value.unpack().is_nan() => 0,
+        true => C0 | C2 | C3,
+    };
     if cpu.x87_settle(op, outcome.status, codes) {
         cpu.state.x87.set_st(0, outcome.value);
     }
@@ -203,7 +212,8 @@ pub(super) fn pushing(
 ) -> Result<(), Exception> {
     cpu.x87_wait()?;
     cpu.x87_note(op);
-    let x87 = &cpu.state.x87;
+    let x87 = &mut cpu.state.x87;
+    x87.set_codes(codes, 0);
     let fault = if x87.is_empty(0) {
         Some(cpu.x87_underflow(op))
     } else if !x87.is_empty(7) {

@@ -32,9 +32,13 @@ fn answer(cpu: &mut Cpu, into: Answer, codes: u16) {
     }
 }
 
-fn pop(cpu: &mut Cpu, times: u8) {
-    for _ in 0..times {
-        cpu.state.x87.pop();
+/// Leaves the answer, which silicon does also for an unmasked exception, and pops, which it then does not.
+fn finish(cpu: &mut Cpu, into: Answer, codes: u16, delivers: bool, pops: u8) {
+    answer(cpu, into, codes);
+    if delivers {
+        for _ in 0..pops {
+            cpu.state.x87.pop();
+        }
     }
 }
 
@@ -51,16 +55,15 @@ pub(super) fn registers(
     cpu.x87_wait()?;
     cpu.x87_note(op);
     let x87 = &cpu.state.x87;
-    let codes = if x87.is_empty(0) || x87.is_empty(i) {
-        cpu.x87_underflow(op).then_some(UNORDERED)
+    let (codes, delivers) = if x87.is_empty(0) || x87.is_empty(i) {
+        (UNORDERED, cpu.x87_underflow(op))
     } else {
         let status = x87::compare(x87.control, x87.st(0), x87.st(i), quiet);
-        cpu.x87_settle(op, status & !C1, 0).then_some(status)
+        // FCOMI and FUCOMI leave C1 as it was.
+        let c1 = if into == Answer::Flags { cpu.state.x87.status & C1 } else { 0 };
+        (status, cpu.x87_settle(op, status | c1, 0))
     };
-    if let Some(codes) = codes {
-        answer(cpu, into, codes);
-        pop(cpu, pops);
-    }
+    finish(cpu, into, codes, delivers, pops);
     Ok(())
 }
 
@@ -80,18 +83,15 @@ pub(super) fn with_zero(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 fn with(cpu: &mut Cpu, op: &Op, source: F80, denormal: bool, pops: u8) -> Result<(), Exception> {
     cpu.x87_note(op);
     let x87 = &cpu.state.x87;
-    let codes = if x87.is_empty(0) {
-        cpu.x87_underflow(op).then_some(UNORDERED)
+    let (codes, delivers) = if x87.is_empty(0) {
+        (UNORDERED, cpu.x87_underflow(op))
     } else {
         let (control, value) = (x87.control, x87.st(0));
         let codes = x87::compare(control, value, source, false);
         let status = if denormal { with_denormal(control, codes, value) } else { codes };
-        cpu.x87_settle(op, status & !C1, 0).then_some(codes)
+        (codes, cpu.x87_settle(op, status, 0))
     };
-    if let Some(codes) = codes {
-        answer(cpu, Answer::Codes, codes);
-        pop(cpu, pops);
-    }
+    finish(cpu, Answer::Codes, codes, delivers, pops);
     Ok(())
 }
 

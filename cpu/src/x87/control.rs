@@ -90,6 +90,7 @@ pub(super) fn free<const POP: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), Except
     cpu.x87_wait()?;
     cpu.x87_note(op);
     cpu.state.x87.free(op.regs[0]);
+    cpu.state.x87.set_codes(C1, 0);
     if POP {
         cpu.state.x87.pop();
     }

@@ -5,6 +5,8 @@ mod compare;
 mod control;
 mod stack;
 mod transfer;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod twins;
 
 use crate::float::status::C2;
 use crate::float::{F80, x87};
@@ -58,9 +60,8 @@ fn moves_and_constants(code: Code) -> Option<Hard> {
     Some(match code {
         Code::Fld_sti => transfer::load_register,
         Code::Fst_sti => transfer::store_register::<false>,
-        Code::Fstp_sti | Code::Fstpnce_sti | Code::Fstp_sti_DFD0 | Code::Fstp_sti_DFD8 => {
-            transfer::store_register::<true>
-        }
+        Code::Fstpnce_sti => transfer::store_register_unchecked,
+        Code::Fstp_sti | Code::Fstp_sti_DFD0 | Code::Fstp_sti_DFD8 => transfer::store_register::<true>,
         Code::Fxch_st0_sti | Code::Fxch_st0_sti_DDC8 | Code::Fxch_st0_sti_DFC8 => transfer::exchange,
         Code::Fcmovb_st0_sti => |cpu, op| transfer::conditional(cpu, op, RFLAGS_CF, false),
         Code::Fcmove_st0_sti => |cpu, op| transfer::conditional(cpu, op, RFLAGS_ZF, false),

@@ -155,8 +155,7 @@ impl Cpu {
     /// exception found before computing leaves the destination alone.
     pub(super) fn x87_settle(&mut self, op: &Op, status: u16, codes: u16) -> bool {
         let delivers = status & !self.state.x87.control & BEFORE == 0;
-        let codes = if delivers { codes | C1 } else { C1 };
-        self.state.x87.set_codes(codes, status);
+        self.state.x87.set_codes(codes | C1, status);
         self.x87_raise(op, status);
         delivers
     }

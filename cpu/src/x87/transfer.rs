@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
-use crate::float::status::{BEFORE, C1, IE, OE, UE};
+use crate::float::status::{BEFORE, IE, OE, UE};
 use crate::float::{F80, Outcome, Rounding, x87};
 use crate::op::Op;
 use crate::ops::MicroOps;
@@ -13,16 +13,14 @@ use rx86_softmmu::Access;
 pub(super) fn load_register(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.x87_wait()?;
     cpu.x87_note(op);
-    let x87 = &mut cpu.state.x87;
-    x87.set_codes(C1, 0);
-    // The destination is checked first: a full stack leaves no place even for the default value.
-    if x87.is_empty(op.regs[0]) && x87.is_empty(7) {
+    cpu.x87_settle(op, 0, 0);
+    if cpu.state.x87.is_empty(op.regs[0]) {
         if cpu.x87_underflow(op) {
             cpu.state.x87.push(F80::INDEFINITE);
         }
         return Ok(());
     }
-    let value = x87.st(op.regs[0]);
+    let value = cpu.state.x87.st(op.regs[0]);
     cpu.x87_push(op, value);
     Ok(())
 }
@@ -32,7 +30,8 @@ fn push_outcome(cpu: &mut Cpu, op: &Op, outcome: Outcome<F80>) -> Result<(), Exc
     cpu.x87_note(op);
     if !cpu.state.x87.is_empty(7) {
         cpu.x87_push(op, outcome.value);
-    } else if cpu.x87_settle(op, outcome.status, 0) {
+    } else if cpu.x87_settle(op, outcome.status, 0) || outcome.status & IE == 0 {
+        // A denormal is loaded even if its exception is unmasked.
         cpu.state.x87.push(outcome.value);
     }
     Ok(())
@@ -231,6 +230,18 @@ pub(super) fn store_register<const POP: bool>(cpu: &mut Cpu, op: &Op) -> Result<
     Ok(())
 }
 
+/// FSTPNCE, which knows no underflow: from an empty ST(0) it stores nothing.
+pub(super) fn store_register_unchecked(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+    if !cpu.state.x87.is_empty(0) {
+        return store_register::<true>(cpu, op);
+    }
+    cpu.x87_wait()?;
+    cpu.x87_note(op);
+    cpu.x87_settle(op, 0, 0);
+    cpu.state.x87.pop();
+    Ok(())
+}
+
 /// FXCH.
 pub(super) fn exchange(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.x87_wait()?;
@@ -262,7 +273,6 @@ pub(super) fn conditional(cpu: &mut Cpu, op: &Op, flags: u64, negated: bool) -> 
         }
         return Ok(());
     }
-    cpu.x87_settle(op, 0, 0);
     let any = cpu.state.flags.arith.to_rflags() & flags != 0;
     if any != negated {
         let value = cpu.state.x87.st(i);
