@@ -19,6 +19,8 @@ mod round;
 #[cfg(target_arch = "x86_64")]
 pub mod sse_host;
 pub mod sse_soft;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod sse_twins;
 mod trigonometry;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod twins;
