@@ -50,6 +50,7 @@ impl F80 {
     }
 
     /// The unpacked form.
+    #[inline]
     pub fn unpack(self) -> Unpacked {
         F80_FORMAT.unpack(self.to_bits(), false)
     }
@@ -139,6 +140,7 @@ impl Format {
     }
 
     /// Takes `bits` (right-aligned) apart; with `daz`, denormals become zeros.
+    #[inline(always)]
     pub fn unpack(&self, bits: u128, daz: bool) -> Unpacked {
         let sign = bits >> (self.field_bits() + self.exponent_bits) & 1 != 0;
         let field = (bits >> self.field_bits()) as u32 & self.special();
@@ -171,6 +173,7 @@ impl Format {
     }
 
     /// Puts a number together from its exponent field and F80-aligned significand (integer bit included).
+    #[inline(always)]
     pub(super) fn assemble(&self, sign: bool, field: u32, significand: u64) -> u128 {
         let stored = u128::from(significand >> (64 - self.precision)) & ((1 << self.field_bits()) - 1);
         stored

@@ -1,5 +1,6 @@
 //! The x87's computations on an x86-64 host's own x87: results and status are silicon's. The functions are those of
-//! [`x87_soft`](super::x87_soft), with the same meaning.
+//! [`x87_soft`](super::x87_soft), with the same meaning. [`x87`](super::x87) uses the transcendental ones; the exact
+//! ones are what tests hold the portable twins to.
 #![expect(unsafe_code, reason = "x87 instructions exist only as assembly")]
 
 use super::environment::status::{BEFORE, C0, C1, C2, C3, EXCEPTIONS};

@@ -25,14 +25,19 @@ fn finish(mut env: Env, value: Value) -> Outcome<F80> {
     Outcome { value, status: env.status }
 }
 
-type Binary = fn(&mut Env, Unpacked, Unpacked) -> Value;
-
-fn binary(mut env: Env, operation: Binary, a: F80, b: F80) -> Outcome<F80> {
+#[inline(always)]
+fn binary(
+    mut env: Env,
+    operation: impl Fn(&mut Env, Unpacked, Unpacked) -> Value,
+    a: F80,
+    b: F80,
+) -> Outcome<F80> {
     let value = operation(&mut env, a.unpack(), b.unpack());
     finish(env, value)
 }
 
-fn unary(mut env: Env, operation: fn(&mut Env, Unpacked) -> Value, a: F80) -> Outcome<F80> {
+#[inline(always)]
+fn unary(mut env: Env, operation: impl Fn(&mut Env, Unpacked) -> Value, a: F80) -> Outcome<F80> {
     let value = operation(&mut env, a.unpack());
     finish(env, value)
 }

@@ -1,9 +1,13 @@
 //! x87 instructions, and the transition to MMX (SDM vol. 1, chapters 8 and 9.5). The arithmetic itself is in `float`.
 
 mod arithmetic;
+#[cfg(test)]
+mod bench;
 mod compare;
 mod control;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod transfer;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod twins;

@@ -1,24 +1,20 @@
 //! Every x87 instruction, decoded and executed on random states, against the host's x87.
 #![expect(unsafe_code, reason = "runs single instructions on the host's x87")]
 
+use super::bench::{OPERAND_GPA, cpu};
 use super::control::full_tags;
 use crate::cpu::Cpu;
 use crate::decode::{Semantics, decode};
-use crate::environment::{Environment, Refused};
-use crate::features::CpuModel;
 use crate::float::F80;
 use crate::float::random::Random;
 use crate::op::reg;
-use crate::state::{SegmentIndex, access, bits};
-use rx86_softmmu::{Attention, GuestMemory};
+use crate::state::bits;
 use std::arch::asm;
 
 /// States tried per instruction.
 const TRIES: u64 = 300;
 /// Bytes of memory operand compared; FNSAVE writes 108.
 const MEMORY_BYTES: usize = 112;
-/// Where the memory operand lies in the guest.
-const OPERAND_GPA: u64 = 0x1000;
 
 /// What an instruction reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,83 +136,6 @@ macro_rules! instructions {
     };
 }
 
-/// A machine with nothing in it.
-struct Nothing;
-
-impl Environment for Nothing {
-    fn port_read(&mut self, _port: u16, _bytes: u8) -> u32 {
-        0
-    }
-    fn port_write(&mut self, _port: u16, _bytes: u8, _value: u32) {}
-    fn mmio_read(&mut self, _gpa: u64, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-    fn mmio_write(&mut self, _gpa: u64, _data: &[u8]) {}
-    fn interrupt_pending(&mut self) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self) -> Option<u8> {
-        None
-    }
-    fn take_nmi(&mut self) -> bool {
-        false
-    }
-    fn take_init(&mut self) -> bool {
-        false
-    }
-    fn take_sipi(&mut self) -> Option<u8> {
-        None
-    }
-    fn task_priority(&mut self) -> u8 {
-        0
-    }
-    fn set_task_priority(&mut self, _priority: u8) {}
-    fn apic_msr_read(&mut self, _msr: u32) -> Result<u64, Refused> {
-        Err(Refused)
-    }
-    fn apic_msr_write(&mut self, _msr: u32, _value: u64) -> Result<(), Refused> {
-        Err(Refused)
-    }
-    fn apic_id(&self) -> u32 {
-        0
-    }
-    fn cpu_count(&self) -> u32 {
-        1
-    }
-    fn tsc(&mut self) -> u64 {
-        0
-    }
-    fn tsc_hz(&self) -> u64 {
-        1_000_000_000
-    }
-    fn now_ns(&mut self) -> u64 {
-        0
-    }
-    fn boot_wall_clock_ns(&mut self) -> u64 {
-        0
-    }
-    fn random(&mut self) -> u64 {
-        0
-    }
-    fn set_ferr(&mut self, _asserted: bool) {}
-    fn pv_eoi_allowed(&mut self) -> bool {
-        false
-    }
-    fn end_of_interrupt(&mut self) {}
-}
-
-/// A processor in flat 64-bit code, paging off, which no real one could be in but which suffices here.
-fn cpu() -> Cpu {
-    let memory = GuestMemory::new(0x10000).expect("64 KiB of guest memory");
-    let mut cpu = Cpu::new(memory, Box::new(Nothing), CpuModel::default(), Attention::default());
-    cpu.state.cr0 = bits::CR0_PE | bits::CR0_NE;
-    cpu.state.efer = bits::EFER_LMA;
-    cpu.state.segments[SegmentIndex::CS].access |= access::LONG;
-    cpu.mode_changed();
-    cpu.state.regs[usize::from(reg::RDI)] = OPERAND_GPA;
-    cpu
-}
-
 /// Runs one instruction on the guest; `false` if it is not valid.
 fn run_on_guest(cpu: &mut Cpu, code: [u8; 2], image: &mut Image) -> bool {
     let Ok(decoded) = decode::<Cpu>(&code, cpu.mode(), &cpu.model) else { return false };
@@ -225,7 +144,7 @@ fn run_on_guest(cpu: &mut Cpu, code: [u8; 2], image: &mut Image) -> bool {
     state.x87.status = image.status;
     state.x87.tags = image.tags;
     for (i, &value) in (0u8..8).zip(&image.stack) {
-        let physical = (image.status >> 11) as u8 + i & 7;
+        let physical = ((image.status >> 11) as u8 + i) & 7;
         state.x87.regs[usize::from(physical)] = value;
     }
     state.regs[usize::from(reg::RAX)] = u64::from(image.ax);
