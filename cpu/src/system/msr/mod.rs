@@ -51,10 +51,7 @@ enum Kind {
 struct Row {
     first: u32,
     last: u32,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the manual's name is there for readers, and for test failures")
-    )]
+    /// The manual's name.
     name: &'static str,
     /// The feature that brings the register.
     needs: Option<Feature>,
@@ -68,7 +65,10 @@ fn find(cpu: &Cpu, index: u32) -> Result<&'static Row, Exception> {
         .checked_sub(1)
         .map(|i| &table::TABLE[i])
         .filter(|row| index <= row.last && row.needs.is_none_or(|feature| cpu.model.has(feature)))
-        .ok_or(Exception::gp(0))
+        .ok_or_else(|| {
+            tracing::debug!("there is no MSR {index:#x}");
+            Exception::gp(0)
+        })
 }
 
 fn check(cpu: &Cpu, rule: Rule, value: u64) -> Result<(), Exception> {
@@ -95,6 +95,12 @@ impl Cpu {
     /// WRMSR at CPL 0. #GP(0) for a register that the processor does not have, or a value that it does not take.
     pub fn write_msr(&mut self, index: u32, value: u64) -> Result<(), Exception> {
         let row = find(self, index)?;
+        self.write_row(row, index, value).inspect_err(|_| {
+            tracing::debug!("WRMSR of {value:#x} to {} ({index:#x}) refused", row.name);
+        })
+    }
+
+    fn write_row(&mut self, row: &Row, index: u32, value: u64) -> Result<(), Exception> {
         match row.kind {
             Kind::Constant(_) => Err(Exception::gp(0)),
             Kind::Inert(_) => Ok(()),
@@ -120,7 +126,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
 fn rdmsr(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.require_cpl0()?;
     let index = cpu.get::<W32>(reg::RCX) as u32;
-    let value = cpu.read_msr(index).inspect_err(|_| tracing::debug!("RDMSR of unknown {index:#x}"))?;
+    let value = cpu.read_msr(index)?;
     set_edx_eax(cpu, value);
     Ok(())
 }
@@ -129,8 +135,7 @@ fn wrmsr(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.require_cpl0()?;
     let index = cpu.get::<W32>(reg::RCX) as u32;
     let value = edx_eax(cpu);
-    cpu.write_msr(index, value)
-        .inspect_err(|_| tracing::debug!("WRMSR of {value:#x} to {index:#x} refused"))?;
+    cpu.write_msr(index, value)?;
     // The local APIC's registers may let an interrupt through.
     cpu.end_block();
     Ok(())
