@@ -286,3 +286,86 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.put::<W32>(reg::RDX, u64::from(result.edx));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_board::{TSC_HZ, TestBoard};
+    use super::*;
+
+    #[test]
+    fn strings() {
+        let mut cpu = TestBoard::default().cpu();
+        let vendor = cpu.cpuid(0, 0);
+        let text: Vec<u8> =
+            [vendor.ebx, vendor.edx, vendor.ecx].iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(text, b"GenuineIntel");
+        let brand: Vec<u8> = (0x8000_0002..=0x8000_0004)
+            .flat_map(|leaf| {
+                let result = cpu.cpuid(leaf, 0);
+                [result.eax, result.ebx, result.ecx, result.edx].map(u32::to_le_bytes).concat()
+            })
+            .collect();
+        assert_eq!(brand.split(|&byte| byte == 0).next(), Some(&b"rx86 virtual processor"[..]));
+        let hypervisor = cpu.cpuid(0x4000_0000, 0);
+        assert_eq!(hypervisor.ebx.to_le_bytes(), *b"KVMK");
+        assert_eq!(hypervisor.ecx.to_le_bytes(), *b"VMKV");
+        assert_eq!(hypervisor.edx.to_le_bytes(), *b"M\0\0\0");
+    }
+
+    #[test]
+    fn leaves_that_do_not_exist_read_as_the_last_basic_one() {
+        let mut cpu = TestBoard { cpus: 4, ..TestBoard::default() }.cpu();
+        let last = cpu.cpuid(BASIC_END, 1);
+        assert_eq!(last, CpuidResult::new(2, 4, 0x201, 3));
+        for leaf in [0x20, 0x3fff_ffff, 0x4000_0011, 0x8000_0009, 0xc000_0000, u32::MAX] {
+            assert_eq!(cpu.cpuid(leaf, 1), last, "{leaf:#x}");
+        }
+        cpu.model.features = cpu.model.features.without(Feature::Hypervisor);
+        assert_eq!(cpu.cpuid(HYPERVISOR, 1), last);
+    }
+
+    #[test]
+    fn bits_follow_the_control_registers() {
+        let mut cpu = TestBoard::default().cpu();
+        let before = (cpu.cpuid(1, 0).ecx & OSXSAVE, cpu.cpuid(7, 0).ecx & OSPKE);
+        cpu.state.cr4 |= bits::CR4_OSXSAVE | bits::CR4_PKE;
+        let after = (cpu.cpuid(1, 0).ecx & OSXSAVE, cpu.cpuid(7, 0).ecx & OSPKE);
+        assert_eq!((before, after), ((0, 0), (OSXSAVE, OSPKE)));
+        assert_eq!(cpu.cpuid(1, 0).edx & (APIC | HTT), APIC);
+    }
+
+    #[test]
+    fn the_counter_is_told_in_three_ways() {
+        let mut cpu = TestBoard::default().cpu();
+        let crystal = cpu.cpuid(0x15, 0);
+        let hz = u64::from(crystal.ecx) * u64::from(crystal.ebx) / u64::from(crystal.eax);
+        assert_eq!(hz, TSC_HZ);
+        assert_eq!(u64::from(cpu.cpuid(0x16, 0).eax), TSC_HZ / 1_000_000);
+        assert_eq!(u64::from(cpu.cpuid(0x4000_0010, 0).eax), TSC_HZ / 1000);
+    }
+
+    #[test]
+    fn xsave_areas_grow_with_xcr0() {
+        let mut cpu = TestBoard::default().cpu();
+        cpu.state.xcr0 = 3;
+        assert_eq!(cpu.cpuid(0xd, 0), CpuidResult::new(0x203, 576, 840, 0));
+        assert_eq!(cpu.cpuid(0xd, 9), CpuidResult::new(8, 832, 0, 0));
+        assert_eq!(cpu.cpuid(0xd, 2), CpuidResult::default());
+        cpu.state.xcr0 = 0x203;
+        assert_eq!((cpu.cpuid(0xd, 0).ebx, cpu.cpuid(0xd, 1).ebx), (840, 584));
+    }
+
+    /// No bit is set that the feature list, a control register or the count of processors does not explain.
+    #[test]
+    fn every_feature_bit_comes_from_the_list() {
+        let mut cpu = TestBoard::default().cpu();
+        cpu.model.features = crate::features::FeatureSet::default();
+        cpu.state.segments[1].access |= crate::state::access::LONG;
+        let result = cpu.cpuid(1, 0);
+        assert_eq!((result.ecx, result.edx), (0, 0));
+        assert_eq!(cpu.cpuid(7, 0), CpuidResult::new(2, 0, 0, 0));
+        for leaf in [6, 0xd, 0x8000_0001, 0x8000_0007] {
+            assert_eq!(cpu.cpuid(leaf, 1), CpuidResult::default(), "{leaf:#x}");
+        }
+    }
+}

@@ -4,12 +4,18 @@ mod bases;
 mod caches;
 mod control;
 mod control_moves;
+#[cfg(test)]
+mod control_tests;
 mod cpuid;
 mod debug;
+#[cfg(test)]
+mod debug_tests;
 mod idle;
 mod msr;
 mod pv;
 mod reset;
+#[cfg(test)]
+mod test_board;
 mod time_random;
 mod translations;
 

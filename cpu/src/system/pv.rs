@@ -159,7 +159,9 @@ fn vmcall(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_board::{BOOT_NS, NOW_NS, TSC, TSC_HZ, TestBoard};
     use super::*;
+    use std::sync::atomic::Ordering;
 
     #[test]
     fn nanoseconds_of_ticks_are_exact_enough() {
@@ -180,5 +182,62 @@ mod tests {
     #[test]
     fn a_gigahertz_counts_nanoseconds() {
         assert_eq!(clock_scale(1_000_000_000), (1 << 31, 1));
+    }
+
+    fn read<const N: usize>(cpu: &Cpu, gpa: u64) -> [u8; N] {
+        let mut bytes = [0; N];
+        cpu.mmu.memory().read(gpa, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_clock_page_gives_the_time_of_a_counter() {
+        let mut cpu = TestBoard::default().cpu();
+        cpu.write_msr(0x4b56_4d01, 0x5000).unwrap();
+        assert_eq!(read::<32>(&cpu, 0x5000), [0; 32], "not enabled");
+        cpu.write_msr(0x4b56_4d01, 0x5001).unwrap();
+        let page = read::<32>(&cpu, 0x5000);
+        let (multiplier, shift) = clock_scale(TSC_HZ);
+        assert_eq!(u64::from_le_bytes(page[8..16].try_into().unwrap()), TSC);
+        assert_eq!(u64::from_le_bytes(page[16..24].try_into().unwrap()), NOW_NS);
+        assert_eq!(u32::from_le_bytes(page[24..28].try_into().unwrap()), multiplier);
+        assert_eq!((page[28] as i8, page[29]), (shift, CLOCK_TSC_STABLE));
+        let version = u32::from_le_bytes(page[..4].try_into().unwrap());
+        assert!(version != 0 && version % 2 == 0);
+        cpu.write_msr(0x10, 77).unwrap();
+        let page = read::<32>(&cpu, 0x5000);
+        assert_eq!(u64::from_le_bytes(page[8..16].try_into().unwrap()), 77, "told anew");
+        assert!(u32::from_le_bytes(page[..4].try_into().unwrap()) > version);
+    }
+
+    #[test]
+    fn the_wall_clock_is_that_of_switch_on() {
+        let mut cpu = TestBoard::default().cpu();
+        cpu.write_msr(0x4b56_4d00, 0x6000).unwrap();
+        let body = read::<12>(&cpu, 0x6000);
+        let word = |at: usize| u64::from(u32::from_le_bytes(body[at..at + 4].try_into().unwrap()));
+        assert_eq!(word(4) * 1_000_000_000 + word(8), BOOT_NS);
+        // An address without memory is the guest's mistake.
+        assert_eq!(cpu.write_msr(0x4b56_4d00, u64::MAX - 1), Ok(()));
+    }
+
+    #[test]
+    fn an_interrupt_ends_when_the_guest_clears_the_flag() {
+        let board = TestBoard::default();
+        let ended = board.ended.clone();
+        let mut cpu = board.cpu();
+        cpu.pv_eoi_on_injection();
+        cpu.pv_eoi_sync();
+        assert_eq!(ended.load(Ordering::Relaxed), 0, "the guest has not asked for it");
+        cpu.write_msr(0x4b56_4d04, 0x7001).unwrap();
+        cpu.pv_eoi_on_injection();
+        assert_eq!(read::<1>(&cpu, 0x7000), [1]);
+        cpu.mmu.memory().write(0x7000, &[0]).unwrap();
+        cpu.pv_eoi_sync();
+        cpu.pv_eoi_sync();
+        assert_eq!(ended.load(Ordering::Relaxed), 1);
+        cpu.pv_eoi_on_injection();
+        cpu.pv_eoi_sync();
+        assert_eq!((read::<1>(&cpu, 0x7000), ended.load(Ordering::Relaxed)), ([0], 1), "taken back");
     }
 }
