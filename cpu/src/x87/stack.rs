@@ -69,8 +69,8 @@ impl X87 {
         self.status = self.status & !mask | codes & mask;
     }
 
-    /// Sets ES and B to what flags and masks say.
-    pub(super) fn summarise(&mut self) {
+    /// Sets ES and B to what flags and masks say; to be called after status or control were replaced (FXRSTOR, XRSTOR).
+    pub fn summarise(&mut self) {
         self.status &= !(ES | BUSY);
         if self.status & !self.control & EXCEPTIONS != 0 {
             self.status |= ES | BUSY;
