@@ -11,6 +11,8 @@ mod debug;
 #[cfg(test)]
 mod debug_tests;
 mod idle;
+#[cfg(test)]
+mod instruction_tests;
 mod msr;
 mod pv;
 mod reset;
