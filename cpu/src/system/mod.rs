@@ -19,6 +19,8 @@ mod fast_call;
 mod flag_moves;
 mod idle;
 mod iret;
+#[cfg(test)]
+mod instruction_tests;
 mod msr;
 mod pv;
 mod reset;
