@@ -116,7 +116,7 @@ fn parse(file: &[u8]) -> Result<Header, LoadError> {
     let preferred = since(0x20a, fields.u64(field::PREF_ADDRESS).ok_or_else(short)?, EXTENDED);
     let init_bytes =
         since(0x20a, u64::from(fields.u32(field::INIT_SIZE).ok_or_else(short)?), payload_bytes * 4);
-    if preferred < EXTENDED || preferred >= 1 << 31 || init_bytes < payload_bytes {
+    if !(EXTENDED..1 << 31).contains(&preferred) || init_bytes < payload_bytes {
         return Err(LoadError::DamagedHeader("its load address or size is out of range"));
     }
     Ok(Header {
