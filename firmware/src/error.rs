@@ -130,7 +130,7 @@ fn initrd_advice(needed: Option<u64>) -> String {
 pub(crate) fn not_a_kernel(file: &[u8], header_bytes: usize) -> LoadError {
     let found = describe(file);
     // The first bytes of every bzImage are those of a boot sector and, with the EFI stub, of an EFI executable.
-    let could_be_cut = [UNKNOWN, BOOT_SECTOR, EXECUTABLE].contains(&found);
+    let could_be_cut = [UNKNOWN, ZEROS, BOOT_SECTOR, EXECUTABLE].contains(&found);
     if file.len() < header_bytes && could_be_cut {
         return LoadError::TooShort { found: file.len() as u64, needed: header_bytes as u64 };
     }
@@ -138,6 +138,7 @@ pub(crate) fn not_a_kernel(file: &[u8], header_bytes: usize) -> LoadError {
 }
 
 const UNKNOWN: &str = "data of an unknown kind";
+const ZEROS: &str = "a file that begins with zeros (a failed download?)";
 const BOOT_SECTOR: &str = "a boot sector or disk image";
 const EXECUTABLE: &str = "a Windows or EFI executable";
 
@@ -178,7 +179,7 @@ fn describe(file: &[u8]) -> &'static str {
     }
     let start = &file[..file.len().min(512)];
     if start.iter().all(|&byte| byte == 0) {
-        "nothing but zeros at its start (a failed download?)"
+        ZEROS
     } else if start.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
         "a text file"
     } else {
