@@ -84,11 +84,6 @@ impl Cpu {
         if segment == SegmentIndex::SS { Exception::ss(0) } else { Exception::gp(0) }
     }
 
-    /// The fault for a non-canonical address through `op`'s memory operand.
-    fn canonical_fault(&self, stack: bool) -> Exception {
-        if stack { Exception::ss(0) } else { Exception::gp(0) }
-    }
-
     /// Reads `N` bytes at a linear address with the current privilege.
     #[inline(always)]
     pub fn read_linear<const N: usize>(&mut self, linear: u64) -> Result<[u8; N], Exception> {
@@ -143,9 +138,40 @@ impl Cpu {
         self.write_slow(linear, data, false)
     }
 
+    /// Copies `bytes` from one linear address to another, neither run leaving its page and the destination not within
+    /// `bytes` above the source. False, with nothing done, if either page is not at hand.
+    pub fn copy_within_pages(&mut self, from: u64, to: u64, bytes: u64) -> bool {
+        let (Some(source), Some(target)) =
+            (self.mmu.host_for_read(from, bytes), self.mmu.host_for_write(to, bytes))
+        else {
+            return false;
+        };
+        let distance = (target as usize).wrapping_sub(source as usize);
+        if distance < bytes as usize {
+            // Two linear addresses of one physical page may overlap where the linear addresses do not.
+            return false;
+        }
+        // SAFETY: both addresses are guest RAM with `bytes` left in their pages; `copy` allows an overlap, and with the
+        // target below or beyond the source it does what ascending single moves would do.
+        unsafe { std::ptr::copy(source, target, bytes as usize) };
+        true
+    }
+
+    /// Writes `count` copies of the low `bytes` of `pattern` from `linear` on, not leaving its page. False, with nothing
+    /// done, if the page is not at hand.
+    pub fn fill_within_page(&mut self, linear: u64, pattern: u64, bytes: u64, count: u64) -> bool {
+        let Some(host) = self.mmu.host_for_write(linear, bytes * count) else { return false };
+        let pattern = pattern.to_le_bytes();
+        for i in 0..(count * bytes) as usize {
+            // SAFETY: the run of `bytes * count` bytes is writable guest RAM within one page.
+            unsafe { host.add(i).write(pattern[i % bytes as usize]) };
+        }
+        true
+    }
+
     fn translate_byte(&mut self, linear: u64, access: Access, system: bool) -> Result<Target, Exception> {
         if self.mode().has(ModeKey::LONG64) && !self.is_canonical(linear) {
-            return Err(self.canonical_fault(false));
+            return Err(Exception::gp(0));
         }
         let target = if system {
             self.mmu.translate_as(linear, access, true)

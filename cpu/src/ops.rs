@@ -45,6 +45,9 @@ pub trait MicroOps: Sized {
     /// Adds `bytes` to the stack pointer of the stack's address size.
     fn release_stack(&mut self, op: &Op, bytes: u64);
 
+    /// Sets the stack pointer, as far as the stack's address size covers it.
+    fn set_stack(&mut self, value: Self::Int);
+
     /// `a + b`, 64-bit wrapping.
     fn add(&mut self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// `a - b`, 64-bit wrapping.
@@ -88,6 +91,8 @@ pub trait MicroOps: Sized {
     fn flags(&mut self) -> ArithFlags<Self::Int>;
     /// Sets the values that define the arithmetic flags.
     fn set_flags(&mut self, flags: ArithFlags<Self::Int>);
+    /// The fault, if a near target cannot be jumped to.
+    fn check_target(&mut self, target: Self::Int) -> Result<(), Self::Fault>;
     /// Continues at a near target (an offset in CS, already cut to the operand size); checks it.
     fn jump(&mut self, target: Self::Int) -> Result<(), Self::Fault>;
     /// Continues at the displacement in `op`'s immediate if `condition` is not zero.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::access::{Access, View};
 use crate::memory::GuestMemory;
-use crate::paging::{PageFault, PagingContext, walk};
+use crate::paging::{PageFault, PagingContext, Translation, walk};
 use crate::space::AddressSpace;
 use crate::tlb::{Origin, TlbEntry, ViewTlb, Which, set_of};
 
@@ -207,10 +207,7 @@ impl Mmu {
                 self.stats.walks += 1;
                 let found = walk(&self.memory, &self.context, linear, access, view)
                     .inspect_err(|_| self.stats.faults += 1)?;
-                let right = |access, bit| if found.permits(&self.context, access, view) { bit } else { 0 };
-                let rights = right(Access::Read, Origin::READ)
-                    | right(Access::Fetch, Origin::FETCH)
-                    | if found.dirty { right(Access::Write, Origin::WRITE) } else { 0 };
+                let rights = rights_of(&found, &self.context, view);
                 let origin = Origin::new(linear, found.gpa, found.page_shift, rights);
                 if cacheable {
                     tlb.insert(origin, found.global);
@@ -266,7 +263,9 @@ impl Mmu {
     fn choose_space(&mut self, pcid: u16) -> bool {
         let known = self.spaces.iter().position(|space| space.pcid == Some(pcid));
         let chosen = known.unwrap_or_else(|| {
-            let oldest = self.spaces.iter().enumerate().min_by_key(|(_, space)| space.last_used);
+            let spaces = self.spaces.iter().enumerate();
+            // A place never used has 0 there.
+            let oldest = spaces.min_by_key(|(_, space)| space.last_used);
             oldest.map_or(0, |(slot, _)| slot)
         });
         let now = self.next_generation();
@@ -366,6 +365,13 @@ impl Mmu {
         self.watched = linear_pages.into_iter().map(|linear| linear & !0xfff).collect();
         self.flush_all();
     }
+}
+
+/// What `view` may do in a page without another walk.
+fn rights_of(found: &Translation, context: &PagingContext, view: View) -> u64 {
+    let right = |access, bit| if found.permits(context, access, view) { bit } else { 0 };
+    let write = if found.dirty { right(Access::Write, Origin::WRITE) } else { 0 };
+    right(Access::Read, Origin::READ) | right(Access::Fetch, Origin::FETCH) | write
 }
 
 #[inline(always)]

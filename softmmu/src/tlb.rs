@@ -229,18 +229,24 @@ impl ViewTlb {
         }
     }
 
-    pub(crate) fn flush_all(&mut self) {
-        for set in self.used.iter() {
-            self.remove(set);
+    fn forget(&mut self, gone: Sets) {
+        for set in gone.iter() {
+            self.entries[set] = TlbEntry::invalid(set);
+            self.origins[set] = Origin::default();
         }
+        for sets in [&mut self.used, &mut self.global, &mut self.large, &mut self.writable] {
+            *sets = sets.without(&gone);
+        }
+    }
+
+    pub(crate) fn flush_all(&mut self) {
+        self.forget(self.used);
         self.large_local = Gigabytes::default();
         self.large_global = Gigabytes::default();
     }
 
     pub(crate) fn flush_non_global(&mut self) {
-        for set in self.used.without(&self.global).iter() {
-            self.remove(set);
-        }
+        self.forget(self.used.without(&self.global));
         self.large_local = Gigabytes::default();
     }
 

@@ -200,6 +200,11 @@ impl MicroOps for Cpu {
     }
 
     #[inline(always)]
+    fn set_stack(&mut self, value: u64) {
+        self.set_stack_pointer(value);
+    }
+
+    #[inline(always)]
     fn add(&mut self, a: u64, b: u64) -> u64 {
         a.wrapping_add(b)
     }
@@ -283,6 +288,11 @@ impl MicroOps for Cpu {
     #[inline(always)]
     fn set_flags(&mut self, flags: ArithFlags<u64>) {
         self.state.flags.arith = flags;
+    }
+
+    #[inline(always)]
+    fn check_target(&mut self, target: u64) -> Result<(), Exception> {
+        self.check_near_target(target)
     }
 
     #[inline(always)]

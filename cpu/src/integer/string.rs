@@ -1,0 +1,289 @@
+//! MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS, with REP prefixes.
+//!
+//! A repeated instruction works in runs: as many elements as lie in the present pages of source and destination. After
+//! a bounded number of elements it returns to its own start, so that interrupts are seen.
+
+use super::flags::set_sub;
+use crate::cpu::Cpu;
+use crate::exception::Exception;
+use crate::op::{AddressForm, Op, op_flags, reg};
+use crate::ops::{Hard, MicroOps};
+use crate::state::{SegmentIndex, bits};
+use crate::width::{W8, W16, W32, W64, Width};
+use iced_x86::{Code, Instruction};
+use rx86_softmmu::Access;
+
+/// Elements after which a repeated instruction lets interrupts in.
+const ELEMENTS_PER_TURN: u64 = 4096;
+
+impl Cpu {
+    /// RSI, RDI or RCX under the address size.
+    fn string_register(&self, register: u8, op: &Op) -> u64 {
+        self.state.regs[usize::from(register)] & op.address_mask()
+    }
+
+    /// Writes RSI, RDI or RCX under the address size: 16 bits keep the rest, 32 bits clear it.
+    fn set_string_register(&mut self, register: u8, op: &Op, value: u64) {
+        let slot = &mut self.state.regs[usize::from(register)];
+        let mask = op.address_mask();
+        *slot = if mask == 0xffff { *slot & !mask | value & mask } else { value & mask };
+    }
+
+    /// Bytes from one element to the next.
+    fn string_stride(&self, bytes: u64) -> u64 {
+        if self.state.flags.system & bits::RFLAGS_DF != 0 { bytes.wrapping_neg() } else { bytes }
+    }
+
+    fn advance_string(&mut self, register: u8, op: &Op, distance: u64) {
+        let value = self.string_register(register, op).wrapping_add(distance);
+        self.set_string_register(register, op, value);
+    }
+
+    fn source_linear(&mut self, op: &Op, bytes: u64) -> Result<u64, Exception> {
+        let offset = self.string_register(reg::RSI, op);
+        self.segment_linear(usize::from(op.segment), offset, bytes, Access::Read)
+    }
+
+    fn destination_linear(&mut self, op: &Op, bytes: u64, access: Access) -> Result<u64, Exception> {
+        let offset = self.string_register(reg::RDI, op);
+        self.segment_linear(SegmentIndex::ES, offset, bytes, access)
+    }
+
+    fn load_element<W: Width>(&mut self, linear: u64) -> Result<u64, Exception> {
+        Ok(match W::BITS {
+            8 => u64::from(u8::from_le_bytes(self.read_linear(linear)?)),
+            16 => u64::from(u16::from_le_bytes(self.read_linear(linear)?)),
+            32 => u64::from(u32::from_le_bytes(self.read_linear(linear)?)),
+            _ => u64::from_le_bytes(self.read_linear(linear)?),
+        })
+    }
+
+    fn store_element<W: Width>(&mut self, linear: u64, value: u64) -> Result<(), Exception> {
+        match W::BITS {
+            8 => self.write_linear(linear, (value as u8).to_le_bytes()),
+            16 => self.write_linear(linear, (value as u16).to_le_bytes()),
+            32 => self.write_linear(linear, (value as u32).to_le_bytes()),
+            _ => self.write_linear(linear, value.to_le_bytes()),
+        }
+    }
+}
+
+/// Whether a whole run may be done at once: 64-bit flat addressing, upward.
+fn runs_allowed(cpu: &Cpu, op: &Op) -> bool {
+    op.form == AddressForm::Flat && cpu.state.flags.system & bits::RFLAGS_DF == 0
+}
+
+/// Elements of `bytes` that fit from `linear` to the end of its page.
+fn elements_in_page(linear: u64, bytes: u64) -> u64 {
+    (4096 - (linear & 0xfff)) / bytes
+}
+
+/// A string instruction's one element, and its run of many.
+trait Element {
+    /// Whether REPE and REPNE look at ZF after each element.
+    const COMPARES: bool = false;
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>;
+    /// Does up to `count` elements at once and returns how many; zero if it cannot.
+    fn run<W: Width>(_cpu: &mut Cpu, _op: &Op, _count: u64) -> u64 {
+        0
+    }
+}
+
+struct Movs;
+struct Stos;
+struct Lods;
+struct Scas;
+struct Cmps;
+struct Ins;
+struct Outs;
+
+impl Element for Movs {
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+        let from = cpu.source_linear(op, W::BYTES)?;
+        let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
+        let value = cpu.load_element::<W>(from)?;
+        cpu.store_element::<W>(to, value)?;
+        let stride = cpu.string_stride(W::BYTES);
+        cpu.advance_string(reg::RSI, op, stride);
+        cpu.advance_string(reg::RDI, op, stride);
+        Ok(())
+    }
+
+    fn run<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
+        let from = cpu.string_register(reg::RSI, op);
+        let to = cpu.string_register(reg::RDI, op);
+        let count = count.min(elements_in_page(from, W::BYTES)).min(elements_in_page(to, W::BYTES));
+        let bytes = count * W::BYTES;
+        // A destination shortly above the source repeats what was just written; single elements do that right.
+        if count < 2 || to.wrapping_sub(from) < bytes || !cpu.copy_within_pages(from, to, bytes) {
+            return 0;
+        }
+        cpu.advance_string(reg::RSI, op, bytes);
+        cpu.advance_string(reg::RDI, op, bytes);
+        count
+    }
+}
+
+impl Element for Stos {
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+        let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
+        let value = cpu.get::<W>(reg::RAX);
+        cpu.store_element::<W>(to, value)?;
+        let stride = cpu.string_stride(W::BYTES);
+        cpu.advance_string(reg::RDI, op, stride);
+        Ok(())
+    }
+
+    fn run<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
+        let to = cpu.string_register(reg::RDI, op);
+        let count = count.min(elements_in_page(to, W::BYTES));
+        let pattern = cpu.get::<W>(reg::RAX);
+        if count < 2 || !cpu.fill_within_page(to, pattern, W::BYTES, count) {
+            return 0;
+        }
+        cpu.advance_string(reg::RDI, op, count * W::BYTES);
+        count
+    }
+}
+
+impl Element for Lods {
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+        let from = cpu.source_linear(op, W::BYTES)?;
+        let value = cpu.load_element::<W>(from)?;
+        cpu.put::<W>(reg::RAX, value);
+        let stride = cpu.string_stride(W::BYTES);
+        cpu.advance_string(reg::RSI, op, stride);
+        Ok(())
+    }
+}
+
+fn set_compare_flags<W: Width>(cpu: &mut Cpu, a: u64, b: u64) {
+    let difference = a.wrapping_sub(b) & W::MASK;
+    set_sub::<Cpu, W>(cpu, a, b, difference);
+}
+
+impl Element for Scas {
+    const COMPARES: bool = true;
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+        let at = cpu.destination_linear(op, W::BYTES, Access::Read)?;
+        let value = cpu.load_element::<W>(at)?;
+        let accumulator = cpu.get::<W>(reg::RAX);
+        set_compare_flags::<W>(cpu, accumulator, value);
+        let stride = cpu.string_stride(W::BYTES);
+        cpu.advance_string(reg::RDI, op, stride);
+        Ok(())
+    }
+}
+
+impl Element for Cmps {
+    const COMPARES: bool = true;
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+        let first = cpu.source_linear(op, W::BYTES)?;
+        let second = cpu.destination_linear(op, W::BYTES, Access::Read)?;
+        let a = cpu.load_element::<W>(first)?;
+        let b = cpu.load_element::<W>(second)?;
+        set_compare_flags::<W>(cpu, a, b);
+        let stride = cpu.string_stride(W::BYTES);
+        cpu.advance_string(reg::RSI, op, stride);
+        cpu.advance_string(reg::RDI, op, stride);
+        Ok(())
+    }
+}
+
+impl Element for Ins {
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+        let port = cpu.get::<W16>(reg::RDX) as u16;
+        cpu.check_port_permission(port, W::BYTES as u8)?;
+        let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
+        // Reading the port may have effects, so the store must not fault after it.
+        cpu.probe_write(to, W::BYTES)?;
+        let value = cpu.read_port(port, W::BYTES as u8);
+        cpu.store_element::<W>(to, u64::from(value))?;
+        let stride = cpu.string_stride(W::BYTES);
+        cpu.advance_string(reg::RDI, op, stride);
+        Ok(())
+    }
+}
+
+impl Element for Outs {
+    fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+        let port = cpu.get::<W16>(reg::RDX) as u16;
+        cpu.check_port_permission(port, W::BYTES as u8)?;
+        let from = cpu.source_linear(op, W::BYTES)?;
+        let value = cpu.load_element::<W>(from)?;
+        cpu.write_port(port, W::BYTES as u8, value as u32);
+        let stride = cpu.string_stride(W::BYTES);
+        cpu.advance_string(reg::RSI, op, stride);
+        Ok(())
+    }
+}
+
+/// Executes a string instruction, once or repeated.
+fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+    if op.flags & (op_flags::REP | op_flags::REPNE) == 0 {
+        return E::one::<W>(cpu, op);
+    }
+    let runs = runs_allowed(cpu, op);
+    let mut turn = ELEMENTS_PER_TURN;
+    loop {
+        let count = cpu.string_register(reg::RCX, op);
+        if count == 0 {
+            // A zero count still clears the upper half of RCX under 32-bit addressing.
+            cpu.set_string_register(reg::RCX, op, 0);
+            return Ok(());
+        }
+        let done = if runs { E::run::<W>(cpu, op, count.min(turn)) } else { 0 };
+        let done = if done == 0 {
+            E::one::<W>(cpu, op)?;
+            1
+        } else {
+            done
+        };
+        cpu.set_string_register(reg::RCX, op, count - done);
+        if E::COMPARES && cpu.state.flags.arith.zero() != op.has(op_flags::REP) {
+            return Ok(());
+        }
+        turn = turn.saturating_sub(done);
+        let ended = count == done;
+        if !ended && (turn == 0 || cpu.block_limit == 0 || cpu.attention.peek() != 0) {
+            let start = cpu.instruction_start(op.length);
+            cpu.state.set_rip(start);
+            cpu.end_block();
+            return Ok(());
+        }
+    }
+}
+
+/// The plain function of an instruction of this family.
+pub(super) fn select_hard(i: &Instruction) -> Option<Hard> {
+    use Code::*;
+    Some(match i.code() {
+        Movsb_m8_m8 => string::<Movs, W8>,
+        Movsw_m16_m16 => string::<Movs, W16>,
+        Movsd_m32_m32 => string::<Movs, W32>,
+        Movsq_m64_m64 => string::<Movs, W64>,
+        Stosb_m8_AL => string::<Stos, W8>,
+        Stosw_m16_AX => string::<Stos, W16>,
+        Stosd_m32_EAX => string::<Stos, W32>,
+        Stosq_m64_RAX => string::<Stos, W64>,
+        Lodsb_AL_m8 => string::<Lods, W8>,
+        Lodsw_AX_m16 => string::<Lods, W16>,
+        Lodsd_EAX_m32 => string::<Lods, W32>,
+        Lodsq_RAX_m64 => string::<Lods, W64>,
+        Scasb_AL_m8 => string::<Scas, W8>,
+        Scasw_AX_m16 => string::<Scas, W16>,
+        Scasd_EAX_m32 => string::<Scas, W32>,
+        Scasq_RAX_m64 => string::<Scas, W64>,
+        Cmpsb_m8_m8 => string::<Cmps, W8>,
+        Cmpsw_m16_m16 => string::<Cmps, W16>,
+        Cmpsd_m32_m32 => string::<Cmps, W32>,
+        Cmpsq_m64_m64 => string::<Cmps, W64>,
+        Insb_m8_DX => string::<Ins, W8>,
+        Insw_m16_DX => string::<Ins, W16>,
+        Insd_m32_DX => string::<Ins, W32>,
+        Outsb_DX_m8 => string::<Outs, W8>,
+        Outsw_DX_m16 => string::<Outs, W16>,
+        Outsd_DX_m32 => string::<Outs, W32>,
+        _ => return None,
+    })
+}
