@@ -23,7 +23,7 @@ mod sse41;
 mod string;
 #[cfg(test)]
 mod tests;
-pub mod xsave;
+mod xsave;
 
 use crate::ops::Hard;
 use iced_x86::Instruction;

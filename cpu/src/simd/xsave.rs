@@ -1,6 +1,6 @@
 //! The XSAVE feature set: XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR and XRSTORS (SDM vol. 1, chapter 13).
 //!
-//! A state component beyond x87 and SSE is one row of `COMPONENTS`; everything else follows from it.
+//! `features::xsave_area` says where components lie; `image` and `load` here say what is in them.
 
 use super::fxsave::{
     LEGACY_BYTES, MXCSR_AT, Pointers, REGISTERS_AT, XMM_AT, area_linear, load_xmm, mxcsr_from, save_mxcsr,
@@ -9,6 +9,7 @@ use super::fxsave::{
 use super::mxcsr::MXCSR_INITIAL;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::features::xsave_area::{COMPONENTS, Component, HEADER_END, PKRU, SSE, X87 as X87_BIT};
 use crate::op::{Op, reg};
 use crate::ops::{Hard, MicroOps};
 use crate::state::{Vcpu, X87, bits};
@@ -16,83 +17,46 @@ use crate::width::W32;
 use iced_x86::{Code, Instruction};
 use rx86_softmmu::Access;
 
-/// XCR0 bit of the x87 component.
-pub const X87_BIT: u64 = 1 << 0;
-/// XCR0 bit of the SSE component.
-pub const SSE_BIT: u64 = 1 << 1;
 /// XCR0 bit of the AVX component; MXCSR is saved for it too.
-const AVX_BIT: u64 = 1 << 2;
+const AVX: u64 = 1 << 2;
 /// XCOMP_BV bit 63: the area is compacted.
 const COMPACTED: u64 = 1 << 63;
 
 /// Bytes of the XSAVE header.
-const HEADER_BYTES: usize = 64;
-/// Where the extended region begins.
-const EXTENDED_AT: u32 = (LEGACY_BYTES + HEADER_BYTES) as u32;
-/// The largest component beyond the legacy area that the buffer here has room for.
+const HEADER_BYTES: usize = HEADER_END as usize - LEGACY_BYTES;
+/// The largest component beyond the legacy area that the buffers here have room for.
 const LARGEST: usize = 8;
 
-/// A state component outside the legacy area.
-pub struct Component {
-    /// Its bit in XCR0 or IA32_XSS.
-    pub bit: u32,
-    /// Its place in the standard format (CPUID.0DH:EBX).
-    pub offset: u32,
-    /// Its size (CPUID.0DH:EAX).
-    pub bytes: u32,
-    /// Whether it begins at a multiple of 64 in the compacted format (CPUID.0DH:ECX bit 1).
-    pub aligned: bool,
-    /// Whether it is managed through IA32_XSS (CPUID.0DH:ECX bit 0).
-    pub supervisor: bool,
-    save: fn(&Vcpu, &mut [u8]),
-    /// Zeros are the initial state.
-    load: fn(&mut Cpu, &[u8]),
+/// What extended component `index` of `state` looks like in memory.
+fn image(state: &Vcpu, index: u32) -> [u8; LARGEST] {
+    let mut image = [0; LARGEST];
+    if 1 << index == PKRU {
+        image[..4].copy_from_slice(&state.pkru.to_le_bytes());
+    }
+    image
 }
 
-/// All components outside the legacy area, by ascending bit.
-pub const COMPONENTS: [Component; 1] = [Component {
-    bit: 9,
-    offset: 0xa80,
-    bytes: 8,
-    aligned: false,
-    supervisor: false,
-    save: |state, area| area[..4].copy_from_slice(&state.pkru.to_le_bytes()),
-    load: |cpu, area| {
-        let pkru = u32::from_le_bytes([area[0], area[1], area[2], area[3]]);
+/// Loads extended component `index`; zeros are its initial configuration.
+fn load(cpu: &mut Cpu, index: u32, image: &[u8; LARGEST]) {
+    if 1 << index == PKRU {
+        let pkru = u32::from_le_bytes([image[0], image[1], image[2], image[3]]);
         cpu.state.pkru = pkru;
         cpu.mmu.set_pkru(pkru);
-    },
-}];
-
-impl Component {
-    /// The component's bit as a mask.
-    pub const fn mask(&self) -> u64 {
-        1 << self.bit
-    }
-
-    fn image(&self, state: &Vcpu) -> [u8; LARGEST] {
-        let mut image = [0; LARGEST];
-        (self.save)(state, &mut image);
-        image
     }
 }
 
 /// The components of `set` outside the legacy area, each with its offset in the area.
 fn layout(set: u64, compacted: bool) -> impl Iterator<Item = (&'static Component, u32)> {
-    let mut next = EXTENDED_AT;
-    COMPONENTS.iter().filter(move |component| set & component.mask() != 0).map(move |component| {
-        if compacted && component.aligned {
-            next = next.next_multiple_of(64);
-        }
+    let mut next = HEADER_END;
+    COMPONENTS.iter().filter(move |component| set & mask(component) != 0).map(move |component| {
         let offset = if compacted { next } else { component.offset };
-        next = offset + component.bytes;
+        next = offset + component.size;
         (component, offset)
     })
 }
 
-/// Bytes of an XSAVE area that holds the components of `set` (CPUID.0DH.0:EBX, CPUID.0DH.1:EBX).
-pub fn area_bytes(set: u64, compacted: bool) -> u32 {
-    layout(set, compacted).map(|(component, offset)| offset + component.bytes).max().unwrap_or(EXTENDED_AT)
+fn mask(component: &Component) -> u64 {
+    1 << component.index
 }
 
 /// What differs between the saving instructions.
@@ -131,10 +95,10 @@ fn requested(cpu: &mut Cpu, enabled: u64) -> u64 {
 fn in_use(cpu: &Cpu) -> u64 {
     let state = &cpu.state;
     let set = |condition: bool, mask: u64| if condition { mask } else { 0 };
-    let legacy = set(state.x87 != X87::default(), X87_BIT)
-        | set((0..xmm_count(cpu)).any(|i| state.xmm(i) != 0), SSE_BIT);
+    let legacy =
+        set(state.x87 != X87::default(), X87_BIT) | set((0..xmm_count(cpu)).any(|i| state.xmm(i) != 0), SSE);
     COMPONENTS.iter().fold(legacy, |used, component| {
-        used | set(component.image(state).iter().any(|&byte| byte != 0), component.mask())
+        used | set(image(state, component.index).iter().any(|&byte| byte != 0), mask(component))
     })
 }
 
@@ -146,20 +110,21 @@ fn save(cpu: &mut Cpu, op: &Op, saving: Saving, pointers: Pointers) -> Result<()
         enabled |= cpu.state.msrs.xss;
     }
     let wanted = requested(cpu, enabled);
-    let bytes = u64::from(area_bytes(wanted, saving.compacted()));
-    let linear = area_linear(cpu, op, bytes, 64, Access::Write)?;
+    let bytes = layout(wanted, saving.compacted())
+        .fold(HEADER_END, |bytes, (component, offset)| bytes.max(offset + component.size));
+    let linear = area_linear(cpu, op, u64::from(bytes), 64, Access::Write)?;
     let mut used = in_use(cpu);
     if saving.compacted() && cpu.state.mxcsr != MXCSR_INITIAL {
-        used |= SSE_BIT;
+        used |= SSE;
     }
     let written = if saving == Saving::Xsave { wanted } else { wanted & used };
     probe_parts(cpu, linear, wanted, saving.compacted())?;
     save_legacy(cpu, linear, written, wanted, saving, pointers)?;
     for (component, offset) in layout(wanted, saving.compacted()) {
-        if written & component.mask() != 0 {
-            let image = component.image(&cpu.state);
+        if written & mask(component) != 0 {
+            let bytes = image(&cpu.state, component.index);
             let at = linear.wrapping_add(u64::from(offset));
-            cpu.write_bytes(at, &image[..component.bytes as usize])?;
+            cpu.write_bytes(at, &bytes[..component.size as usize])?;
         }
     }
     let header = linear.wrapping_add(LEGACY_BYTES as u64);
@@ -173,9 +138,9 @@ fn save(cpu: &mut Cpu, op: &Op, saving: Saving, pointers: Pointers) -> Result<()
 
 /// Makes sure that everything that may be written can be, so that a fault leaves the area as it was.
 fn probe_parts(cpu: &mut Cpu, linear: u64, wanted: u64, compacted: bool) -> Result<(), Exception> {
-    cpu.probe_write(linear, u64::from(EXTENDED_AT))?;
+    cpu.probe_write(linear, u64::from(HEADER_END))?;
     for (component, offset) in layout(wanted, compacted) {
-        cpu.probe_write(linear.wrapping_add(u64::from(offset)), u64::from(component.bytes))?;
+        cpu.probe_write(linear.wrapping_add(u64::from(offset)), u64::from(component.size))?;
     }
     Ok(())
 }
@@ -198,13 +163,12 @@ fn save_legacy(
         write(cpu, &area, 0, MXCSR_AT)?;
         write(cpu, &area, REGISTERS_AT, XMM_AT)?;
     }
-    if written & SSE_BIT != 0 {
+    if written & SSE != 0 {
         let count = xmm_count(cpu);
         save_xmm(&cpu.state, count, &mut area);
         write(cpu, &area, XMM_AT, XMM_AT + 16 * usize::from(count))?;
     }
-    let with_mxcsr =
-        if saving.compacted() { written & SSE_BIT != 0 } else { wanted & (SSE_BIT | AVX_BIT) != 0 };
+    let with_mxcsr = if saving.compacted() { written & SSE != 0 } else { wanted & (SSE | AVX) != 0 };
     if with_mxcsr {
         save_mxcsr(&cpu.state, &mut area);
         write(cpu, &area, MXCSR_AT, REGISTERS_AT)?;
@@ -261,7 +225,7 @@ fn restore(cpu: &mut Cpu, op: &Op, supervisor: bool, pointers: Pointers) -> Resu
         enabled |= cpu.state.msrs.xss;
     }
     let wanted = requested(cpu, enabled);
-    let linear = area_linear(cpu, op, u64::from(EXTENDED_AT), 64, Access::Read)?;
+    let linear = area_linear(cpu, op, u64::from(HEADER_END), 64, Access::Read)?;
     let header = Header::read(cpu, linear)?;
     header.check(enabled, supervisor)?;
     let loaded = wanted & header.xstate_bv;
@@ -273,26 +237,26 @@ fn restore(cpu: &mut Cpu, op: &Op, supervisor: bool, pointers: Pointers) -> Resu
     let held = if header.compacted() { header.xcomp_bv & !COMPACTED } else { wanted };
     let mut images = [[0; LARGEST]; COMPONENTS.len()];
     for (component, offset) in layout(held, header.compacted()) {
-        if loaded & component.mask() != 0 {
-            let index = COMPONENTS.iter().position(|row| row.bit == component.bit).unwrap_or(0);
+        if loaded & mask(component) != 0 {
+            let index = COMPONENTS.iter().position(|row| row.index == component.index).unwrap_or(0);
             let at = linear.wrapping_add(u64::from(offset));
-            cpu.read_bytes(at, &mut images[index][..component.bytes as usize])?;
+            cpu.read_bytes(at, &mut images[index][..component.size as usize])?;
         }
     }
     if wanted & X87_BIT != 0 {
         cpu.state.x87 = if loaded & X87_BIT != 0 { x87_from(&area, pointers) } else { X87::default() };
     }
-    if wanted & SSE_BIT != 0 {
+    if wanted & SSE != 0 {
         let count = xmm_count(cpu);
-        if loaded & SSE_BIT == 0 {
+        if loaded & SSE == 0 {
             area = [0; LEGACY_BYTES];
         }
         load_xmm(&mut cpu.state, count, &area);
     }
     cpu.state.mxcsr = mxcsr;
     for (component, image) in COMPONENTS.iter().zip(&images) {
-        if wanted & component.mask() != 0 {
-            (component.load)(cpu, image);
+        if wanted & mask(component) != 0 {
+            load(cpu, component.index, image);
         }
     }
     Ok(())
@@ -308,13 +272,13 @@ fn restored_mxcsr(
     compacted: bool,
 ) -> Result<u32, Exception> {
     if compacted {
-        return match (wanted & SSE_BIT != 0, loaded & SSE_BIT != 0) {
+        return match (wanted & SSE != 0, loaded & SSE != 0) {
             (false, _) => Ok(cpu.state.mxcsr),
             (true, false) => Ok(MXCSR_INITIAL),
             (true, true) => mxcsr_from(area),
         };
     }
-    if wanted & (SSE_BIT | AVX_BIT) != 0 { mxcsr_from(area) } else { Ok(cpu.state.mxcsr) }
+    if wanted & (SSE | AVX) != 0 { mxcsr_from(area) } else { Ok(cpu.state.mxcsr) }
 }
 
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
