@@ -1,5 +1,10 @@
 //! Tests of the whole family.
 
+mod board;
+mod random;
+#[cfg(target_arch = "x86_64")]
+mod silicon;
+
 use super::select;
 use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, Register};
 
