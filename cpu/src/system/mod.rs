@@ -18,9 +18,9 @@ mod far_transfer;
 mod fast_call;
 mod flag_moves;
 mod idle;
-mod iret;
 #[cfg(test)]
 mod instruction_tests;
+mod iret;
 mod msr;
 mod pv;
 mod reset;
