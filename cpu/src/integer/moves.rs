@@ -259,9 +259,7 @@ fn select_xchg<M: MicroOps>(i: &Instruction) -> Option<Meaning<M>> {
 pub(super) fn select<M: MicroOps>(i: &Instruction) -> Option<Meaning<M>> {
     let cc = i.condition_code();
     match i.mnemonic() {
-        Mnemonic::Mov if i.memory_displ_size() == 8 && op.base == reg::ZERO && op.has(op_flags::MEMORY) => {
-            None
-        }
+        Mnemonic::Mov if is_absolute_move(i.code()) => None,
         // Moves to and from segment, control and debug registers belong to the system family.
         Mnemonic::Mov
             if [0, 1].iter().any(|&n| i.op_kind(n) == OpKind::Register && !i.op_register(n).is_gpr()) =>
