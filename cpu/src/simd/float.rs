@@ -152,19 +152,19 @@ fn predicate(op: &Op) -> u8 {
 }
 
 fn cmpps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float(cpu, op, |a, b, mxcsr| sse::compare_f32x4(predicate(op), a, b, mxcsr))
+    packed_float(cpu, op, |a, b, mxcsr| quick::compare_f32x4(predicate(op), a, b, mxcsr))
 }
 
 fn cmppd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float(cpu, op, |a, b, mxcsr| sse::compare_f64x2(predicate(op), a, b, mxcsr))
+    packed_float(cpu, op, |a, b, mxcsr| quick::compare_f64x2(predicate(op), a, b, mxcsr))
 }
 
 fn cmpss(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    scalar_f32(cpu, op, |a, b, mxcsr| sse::compare_f32(predicate(op), a, b, mxcsr))
+    scalar_f32(cpu, op, |a, b, mxcsr| quick::compare_f32(predicate(op), a, b, mxcsr))
 }
 
 fn cmpsd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    scalar_f64(cpu, op, |a, b, mxcsr| sse::compare_f64(predicate(op), a, b, mxcsr))
+    scalar_f64(cpu, op, |a, b, mxcsr| quick::compare_f64(predicate(op), a, b, mxcsr))
 }
 
 /// Applies `lane` to every single-precision lane.
@@ -193,12 +193,12 @@ fn each_f64(a: u128, mxcsr: u32, lane: impl Fn(u64) -> (u64, u16)) -> (u128, u16
 
 /// ROUNDPS.
 pub(crate) fn roundps(a: u128, control: u8, mxcsr: u32) -> (u128, u16) {
-    each_f32(a, mxcsr, |a| sse::round_f32(a, control, mxcsr))
+    each_f32(a, mxcsr, |a| quick::round_f32(a, control, mxcsr))
 }
 
 /// ROUNDPD.
 pub(crate) fn roundpd(a: u128, control: u8, mxcsr: u32) -> (u128, u16) {
-    each_f64(a, mxcsr, |a| sse::round_f64(a, control, mxcsr))
+    each_f64(a, mxcsr, |a| quick::round_f64(a, control, mxcsr))
 }
 
 /// DPPS: the products that bits 4 to 7 of the immediate choose, summed in pairs, into the lanes that bits 0 to 3
@@ -241,8 +241,12 @@ fn select_immediate(instruction: &Instruction) -> Option<Hard> {
         Cmpsd if instruction.code() == Code::Cmpsd_xmm_xmmm64_imm8 => cmpsd,
         Roundps => |cpu, op| packed_float(cpu, op, |_, b, mxcsr| roundps(b, op.immediate as u8, mxcsr)),
         Roundpd => |cpu, op| packed_float(cpu, op, |_, b, mxcsr| roundpd(b, op.immediate as u8, mxcsr)),
-        Roundss => |cpu, op| scalar_f32(cpu, op, |_, b, mxcsr| sse::round_f32(b, op.immediate as u8, mxcsr)),
-        Roundsd => |cpu, op| scalar_f64(cpu, op, |_, b, mxcsr| sse::round_f64(b, op.immediate as u8, mxcsr)),
+        Roundss => {
+            |cpu, op| scalar_f32(cpu, op, |_, b, mxcsr| quick::round_f32(b, op.immediate as u8, mxcsr))
+        }
+        Roundsd => {
+            |cpu, op| scalar_f64(cpu, op, |_, b, mxcsr| quick::round_f64(b, op.immediate as u8, mxcsr))
+        }
         Dpps => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| dpps(a, b, op.immediate as u8, mxcsr)),
         Dppd => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| dppd(a, b, op.immediate as u8, mxcsr)),
         _ => return None,
