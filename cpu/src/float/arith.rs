@@ -7,6 +7,7 @@ use super::format::{Class, Unpacked};
 use super::round::{Value, check_denormal, invalid, propagate_nan, shift_right_sticky};
 
 /// a + b.
+#[inline]
 pub(super) fn add(env: &mut Env, a: Unpacked, b: Unpacked) -> Value {
     if let Some(nan) = propagate_nan(env, &[a, b]) {
         return nan;
@@ -24,11 +25,13 @@ pub(super) fn add(env: &mut Env, a: Unpacked, b: Unpacked) -> Value {
 }
 
 /// a - b.
+#[inline]
 pub(super) fn sub(env: &mut Env, a: Unpacked, b: Unpacked) -> Value {
     add(env, a, b.negated())
 }
 
 /// The sum of two zeros or finite numbers.
+#[inline]
 fn sum(env: &Env, a: Value, b: Value) -> Value {
     let cancelled = env.rounding == Rounding::Down;
     let (sign_a, exponent_a, a, sign_b, exponent_b, b) = match (a, b) {
@@ -54,6 +57,7 @@ fn sum(env: &Env, a: Value, b: Value) -> Value {
 }
 
 /// a * b.
+#[inline]
 pub(super) fn mul(env: &mut Env, a: Unpacked, b: Unpacked) -> Value {
     if let Some(nan) = propagate_nan(env, &[a, b]) {
         return nan;
@@ -86,6 +90,7 @@ fn product(a: Unpacked, b: Unpacked) -> Value {
 }
 
 /// a / b.
+#[inline]
 pub(super) fn div(env: &mut Env, a: Unpacked, b: Unpacked) -> Value {
     if let Some(nan) = propagate_nan(env, &[a, b]) {
         return nan;
@@ -121,6 +126,7 @@ fn quotient(sign: bool, a: Unpacked, b: Unpacked) -> Value {
 }
 
 /// The square root of a.
+#[inline]
 pub(super) fn sqrt(env: &mut Env, a: Unpacked) -> Value {
     if let Some(nan) = propagate_nan(env, &[a]) {
         return nan;

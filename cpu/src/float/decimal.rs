@@ -18,7 +18,7 @@ pub(super) fn encode(negative: bool, magnitude: u64) -> [u8; 10] {
     let mut rest = magnitude;
     for byte in &mut bytes[..9] {
         let pair = (rest % 100) as u8;
-        *byte = pair / 10 << 4 | pair % 10;
+        *byte = ((pair / 10) << 4) | (pair % 10);
         rest /= 100;
     }
     bytes[9] = u8::from(negative) << 7;

@@ -2,8 +2,8 @@
 
 use super::constants::{LN_2, TWO_LOG2_E};
 use super::environment::Env;
-use super::environment::status::{PE, ZE};
-use super::format::{Class, Unpacked};
+use super::environment::status::{PE, UE, ZE};
+use super::format::{Class, F80_FORMAT, Unpacked};
 use super::round::{Value, check_denormal, invalid, propagate_nan};
 use super::wide::Wide;
 
@@ -66,8 +66,10 @@ pub(super) fn fyl2x(env: &mut Env, y: Unpacked, x: Unpacked) -> Value {
         _ => {
             if x.significand == 1 << 63 {
                 // Silicon calls the exact result inexact.
-                env.raise(PE);
-                return Wide::from(y).mul(Wide::integer(x.exponent)).exact();
+                let product = Wide::from(y).mul(Wide::integer(x.exponent));
+                let tiny = product.exponent < F80_FORMAT.min_exponent();
+                env.raise(if tiny { PE | UE } else { PE });
+                return product.exact();
             }
             Wide::from(y).mul(log2(x.into())).inexact()
         }

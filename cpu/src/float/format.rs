@@ -1,14 +1,6 @@
 //! The three binary formats and the unpacked form that all operations share (SDM vol. 1, 4.2.2 and 4.8.3).
 
-/// An x87 register's value: 64 bits of significand with an explicit integer bit, then sign and 15-bit exponent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct F80 {
-    /// The significand; bit 63 is the integer bit.
-    pub mantissa: u64,
-    /// Bit 15: sign; bits 14 to 0: exponent, biased by 16383.
-    pub sign_exponent: u16,
-}
+pub use crate::state::F80;
 
 impl F80 {
     /// +0.
@@ -28,6 +20,20 @@ impl F80 {
         self.mantissa as u128 | (self.sign_exponent as u128) << 64
     }
 
+    /// From the ten bytes that memory holds.
+    pub fn from_bytes(bytes: [u8; 10]) -> F80 {
+        let mut wide = [0; 16];
+        wide[..10].copy_from_slice(&bytes);
+        F80::from_bits(u128::from_le_bytes(wide))
+    }
+
+    /// The ten bytes that memory holds.
+    pub fn to_bytes(self) -> [u8; 10] {
+        let mut bytes = [0; 10];
+        bytes.copy_from_slice(&self.to_bits().to_le_bytes()[..10]);
+        bytes
+    }
+
     /// The value with its sign bit cleared (FABS).
     pub const fn abs(self) -> F80 {
         F80 { sign_exponent: self.sign_exponent & 0x7fff, ..self }
@@ -44,6 +50,7 @@ impl F80 {
     }
 
     /// The unpacked form.
+    #[inline]
     pub fn unpack(self) -> Unpacked {
         F80_FORMAT.unpack(self.to_bits(), false)
     }
@@ -89,7 +96,7 @@ impl Unpacked {
 
     /// The same value with the sign inverted; NaNs keep theirs.
     pub fn negated(self) -> Unpacked {
-        Unpacked { sign: self.sign != !self.is_nan(), ..self }
+        Unpacked { sign: self.sign == self.is_nan(), ..self }
     }
 }
 
@@ -133,6 +140,7 @@ impl Format {
     }
 
     /// Takes `bits` (right-aligned) apart; with `daz`, denormals become zeros.
+    #[inline(always)]
     pub fn unpack(&self, bits: u128, daz: bool) -> Unpacked {
         let sign = bits >> (self.field_bits() + self.exponent_bits) & 1 != 0;
         let field = (bits >> self.field_bits()) as u32 & self.special();
@@ -165,6 +173,7 @@ impl Format {
     }
 
     /// Puts a number together from its exponent field and F80-aligned significand (integer bit included).
+    #[inline(always)]
     pub(super) fn assemble(&self, sign: bool, field: u32, significand: u64) -> u128 {
         let stored = u128::from(significand >> (64 - self.precision)) & ((1 << self.field_bits()) - 1);
         stored

@@ -1,7 +1,7 @@
 //! Exact IEEE 754 floating point for the x87 and for SSE (SDM vol. 1 chapters 4.8, 8 and 11.5).
 //!
-//! [`soft`-suffixed](x87_soft) modules are portable; [`x87`] and [`sse`] name the fastest implementation that the
-//! host has: the host's own instructions on x86-64, the portable twin elsewhere. Signatures are identical.
+//! [`x87_soft`] and [`sse_soft`] are portable; [`x87_host`] and [`sse_host`] run the same functions on an x86-64 host's
+//! own units. [`x87`] and [`sse`] name the quickest that the host has.
 //! Nothing here touches a vCPU: a control or MXCSR word goes in, a value and sticky flags come out.
 
 mod arith;
@@ -12,15 +12,20 @@ mod decimal;
 mod environment;
 mod explog;
 mod format;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) mod random;
 mod remainder;
 mod round;
 #[cfg(target_arch = "x86_64")]
 pub mod sse_host;
 pub mod sse_soft;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod sse_twins;
 mod trigonometry;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod twins;
 mod wide;
+pub mod x87;
 #[cfg(target_arch = "x86_64")]
 pub mod x87_host;
 pub mod x87_soft;
@@ -34,7 +39,3 @@ pub use x87_soft::Outcome;
 pub use sse_host as sse;
 #[cfg(not(target_arch = "x86_64"))]
 pub use sse_soft as sse;
-#[cfg(target_arch = "x86_64")]
-pub use x87_host as x87;
-#[cfg(not(target_arch = "x86_64"))]
-pub use x87_soft as x87;

@@ -26,6 +26,7 @@ impl Value {
     pub(super) const INDEFINITE: Value = Value::Nan(true, 3 << 62);
 
     /// The number `significand / 2^127 * 2^exponent`, not yet normalised; zero gets the sign given.
+    #[inline]
     pub(super) fn normalised(sign: bool, exponent: i32, significand: u128) -> Value {
         if significand == 0 {
             return Value::Zero(sign);
@@ -36,6 +37,7 @@ impl Value {
 }
 
 impl From<Unpacked> for Value {
+    #[inline]
     fn from(x: Unpacked) -> Value {
         match x.class {
             Class::Zero => Value::Zero(x.sign),
@@ -65,6 +67,7 @@ struct Rounded {
 }
 
 /// Keeps the top `precision` bits (24 to 64) of `significand`.
+#[inline(always)]
 fn round_at(significand: u128, precision: u32, rounding: Rounding, sign: bool) -> Rounded {
     let dropped = 128 - precision;
     let rest = significand & ((1 << dropped) - 1);
@@ -94,6 +97,7 @@ fn raise_inexact(env: &mut Env, rounded: &Rounded) {
 
 impl Format {
     /// Rounds `value` into this format; the bits are right-aligned.
+    #[inline(always)]
     pub(super) fn encode(&self, env: &mut Env, value: Value) -> u128 {
         match value {
             Value::Zero(sign) => self.assemble(sign, 0, 0),
@@ -105,6 +109,7 @@ impl Format {
         }
     }
 
+    #[inline(always)]
     fn encode_finite(&self, env: &mut Env, sign: bool, exponent: i32, significand: u128) -> u128 {
         let precision = if self.explicit_integer { env.precision } else { self.precision };
         let rounded = round_at(significand, precision, env.rounding, sign);
@@ -119,6 +124,7 @@ impl Format {
         self.assemble(sign, (rounded_exponent + self.bias()) as u32, rounded.significand)
     }
 
+    #[cold]
     fn encode_tiny(
         &self,
         env: &mut Env,
@@ -165,6 +171,7 @@ impl Format {
         0
     }
 
+    #[cold]
     fn encode_huge(
         &self,
         env: &mut Env,
@@ -209,6 +216,7 @@ pub(super) fn invalid(env: &mut Env) -> Value {
 }
 
 /// Notes denormal operands. `None` means that the exception is unmasked and the operation ends here.
+#[inline(always)]
 pub(super) fn check_denormal(env: &mut Env, operands: &[Unpacked]) -> Option<()> {
     if operands.iter().any(|x| x.denormal) {
         env.raise(DE);
@@ -220,7 +228,14 @@ pub(super) fn check_denormal(env: &mut Env, operands: &[Unpacked]) -> Option<()>
 }
 
 /// The result when an operand is a NaN or unsupported (SDM vol. 1, table 4-7); `None` when none is.
+#[inline(always)]
 pub(super) fn propagate_nan(env: &mut Env, operands: &[Unpacked]) -> Option<Value> {
+    let is_number = |x: &Unpacked| matches!(x.class, Class::Zero | Class::Finite | Class::Infinity);
+    if operands.iter().all(is_number) { None } else { choose_nan(env, operands) }
+}
+
+#[cold]
+fn choose_nan(env: &mut Env, operands: &[Unpacked]) -> Option<Value> {
     if operands.iter().any(|x| x.class == Class::Unsupported) {
         return Some(invalid(env));
     }

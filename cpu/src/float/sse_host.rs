@@ -1,5 +1,5 @@
 //! SSE's floating-point arithmetic on an x86-64 host's own SSE unit. The functions are those of
-//! [`sse_soft`](super::sse_soft), with the same meaning; those re-exported are exact and quick enough in Rust.
+//! [`sse_soft`], with the same meaning; those re-exported are exact and quick enough in Rust.
 #![expect(unsafe_code, reason = "MXCSR can be set for a few instructions only within one assembly block")]
 
 use super::environment::status::EXCEPTIONS;

@@ -169,6 +169,6 @@ fn high_product(a: u128, b: u128) -> u128 {
     let low = u128::from(u64::MAX);
     let (a1, a0, b1, b0) = (a >> 64, a & low, b >> 64, b & low);
     let (cross_a, cross_b) = (a1 * b0, a0 * b1);
-    let middle = (a0 * b0 >> 64) + (cross_a & low) + (cross_b & low);
+    let middle = ((a0 * b0) >> 64) + (cross_a & low) + (cross_b & low);
     a1 * b1 + (cross_a >> 64) + (cross_b >> 64) + (middle >> 64)
 }

@@ -1,5 +1,6 @@
 //! The x87's computations on an x86-64 host's own x87: results and status are silicon's. The functions are those of
-//! [`x87_soft`](super::x87_soft), with the same meaning.
+//! [`x87_soft`](super::x87_soft), with the same meaning. [`x87`](super::x87) uses the transcendental ones; the exact
+//! ones are what tests hold the portable twins to.
 #![expect(unsafe_code, reason = "x87 instructions exist only as assembly")]
 
 use super::environment::status::{BEFORE, C0, C1, C2, C3, EXCEPTIONS};
@@ -173,12 +174,5 @@ stores! {
     /// FISTP m64int; FISTTP with RC set to zero.
     store_i64 -> i64 = "fistp qword ptr [{f} + 32]", |x: F80| x.mantissa as i64;
     /// FBSTP.
-    store_bcd -> [u8; 10] = "fbstp tbyte ptr [{f} + 32]", bytes;
-}
-
-/// The 80 bits as memory holds them.
-fn bytes(x: F80) -> [u8; 10] {
-    let mut bytes = [0; 10];
-    bytes.copy_from_slice(&x.to_bits().to_le_bytes()[..10]);
-    bytes
+    store_bcd -> [u8; 10] = "fbstp tbyte ptr [{f} + 32]", F80::to_bytes;
 }

@@ -4,7 +4,7 @@
 //! meaning: the destination keeps what it had.
 
 use super::convert::{convert, from_integer, round_to_integer, to_18_digits, to_integer};
-use super::environment::status::{C0, C2, C3};
+use super::environment::status::{C0, C2, C3, DE};
 use super::format::{F32, F64, F80, F80_FORMAT, Unpacked};
 use super::round::Value;
 use super::{Env, arith, compare as comparison, convert, decimal, explog, remainder, trigonometry};
@@ -25,14 +25,19 @@ fn finish(mut env: Env, value: Value) -> Outcome<F80> {
     Outcome { value, status: env.status }
 }
 
-type Binary = fn(&mut Env, Unpacked, Unpacked) -> Value;
-
-fn binary(mut env: Env, operation: Binary, a: F80, b: F80) -> Outcome<F80> {
+#[inline(always)]
+fn binary(
+    mut env: Env,
+    operation: impl Fn(&mut Env, Unpacked, Unpacked) -> Value,
+    a: F80,
+    b: F80,
+) -> Outcome<F80> {
     let value = operation(&mut env, a.unpack(), b.unpack());
     finish(env, value)
 }
 
-fn unary(mut env: Env, operation: fn(&mut Env, Unpacked) -> Value, a: F80) -> Outcome<F80> {
+#[inline(always)]
+fn unary(mut env: Env, operation: impl Fn(&mut Env, Unpacked) -> Value, a: F80) -> Outcome<F80> {
     let value = operation(&mut env, a.unpack());
     finish(env, value)
 }
@@ -108,20 +113,21 @@ pub fn compare(control: u16, a: F80, b: F80, quiet: bool) -> u16 {
     env.status | codes
 }
 
-/// FLD m32fp: quiets an SNaN and raises invalid or denormal.
-pub fn load_f32(control: u16, bits: u32) -> Outcome<F80> {
-    let mut env = Env::x87_extended(control);
-    let x = F32.unpack(u128::from(bits), false);
+fn load(control: u16, x: Unpacked) -> Outcome<F80> {
+    // The denormal exception does not keep a load from delivering, so it counts as masked here.
+    let mut env = Env::x87_extended(control | DE);
     let value = F80::from_bits(convert(&mut env, x, F80_FORMAT, true));
     Outcome { value, status: env.status }
 }
 
-/// FLD m64fp: quiets an SNaN and raises invalid or denormal.
+/// FLD m32fp: quiets an SNaN and raises invalid or denormal; the value is good unless invalid is unmasked.
+pub fn load_f32(control: u16, bits: u32) -> Outcome<F80> {
+    load(control, F32.unpack(u128::from(bits), false))
+}
+
+/// FLD m64fp: quiets an SNaN and raises invalid or denormal; the value is good unless invalid is unmasked.
 pub fn load_f64(control: u16, bits: u64) -> Outcome<F80> {
-    let mut env = Env::x87_extended(control);
-    let x = F64.unpack(u128::from(bits), false);
-    let value = F80::from_bits(convert(&mut env, x, F80_FORMAT, true));
-    Outcome { value, status: env.status }
+    load(control, F64.unpack(u128::from(bits), false))
 }
 
 /// A memory operand of arithmetic, exactly (an SNaN stays one), and whether it was denormal: F80 hides that.
