@@ -5,7 +5,7 @@
 //! from then on, and with rounding to nearest, there is nothing to report. Everything else goes to `float`.
 //! Comparisons and exact conversions of plain operands raise nothing at all; roundings raise precision if they round.
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use crate::float::{Arith, IntSize, sse};
 use std::cmp::Ordering;
 
@@ -91,28 +91,30 @@ pub(crate) fn arith_f64(operation: Arith, a: u64, b: u64, mxcsr: u32) -> (u64, u
 
 /// Four single-precision lanes; like `float::sse::arith_f32x4`.
 #[inline(always)]
-pub(crate) fn arith_f32x4(operation: Arith, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn arith_f32x4(operation: Arith, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     if may_try(operation, mxcsr) {
-        let (a, b) = (u32::split(a), u32::split(b));
-        let lane = |i: usize| try_f32(operation, a[i], b[i]);
+        let (x, y) = (u32::split(a), u32::split(b));
+        let lane = |i: usize| try_f32(operation, x[i], y[i]);
         if let (Some(r0), Some(r1), Some(r2), Some(r3)) = (lane(0), lane(1), lane(2), lane(3)) {
             return (u32::join([r0, r1, r2, r3]), 0);
         }
     }
-    sse::arith_f32x4(operation, a, b, mxcsr)
+    let (result, flags) = sse::arith_f32x4(operation, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
 }
 
 /// Two double-precision lanes; like `float::sse::arith_f64x2`.
 #[inline(always)]
-pub(crate) fn arith_f64x2(operation: Arith, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn arith_f64x2(operation: Arith, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     if may_try(operation, mxcsr) {
-        let low = try_f64(operation, a as u64, b as u64);
-        let high = try_f64(operation, (a >> 64) as u64, (b >> 64) as u64);
+        let low = try_f64(operation, a.low(), b.low());
+        let high = try_f64(operation, a.high(), b.high());
         if let (Some(low), Some(high)) = (low, high) {
             return (u64::join([low, high]), 0);
         }
     }
-    sse::arith_f64x2(operation, a, b, mxcsr)
+    let (result, flags) = sse::arith_f64x2(operation, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
 }
 
 /// COMISS and UCOMISS; like `float::sse::order_f32`.
@@ -253,22 +255,24 @@ pub(crate) fn compare_f64(predicate: u8, a: u64, b: u64, mxcsr: u32) -> (u64, u1
 
 /// CMPPS; like `float::sse::compare_f32x4`.
 #[inline(always)]
-pub(crate) fn compare_f32x4(predicate: u8, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn compare_f32x4(predicate: u8, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     let (x, y) = (u32::split(a), u32::split(b));
     let lane = |i: usize| holds_f32(predicate, x[i], y[i]);
     if let (Some(h0), Some(h1), Some(h2), Some(h3)) = (lane(0), lane(1), lane(2), lane(3)) {
         return (u32::join([h0, h1, h2, h3].map(|holds| u32::from(holds).wrapping_neg())), 0);
     }
-    sse::compare_f32x4(predicate, a, b, mxcsr)
+    let (result, flags) = sse::compare_f32x4(predicate, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
 }
 
 /// CMPPD; like `float::sse::compare_f64x2`.
 #[inline(always)]
-pub(crate) fn compare_f64x2(predicate: u8, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
-    let low = holds_f64(predicate, a as u64, b as u64);
-    let high = holds_f64(predicate, (a >> 64) as u64, (b >> 64) as u64);
+pub(crate) fn compare_f64x2(predicate: u8, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
+    let low = holds_f64(predicate, a.low(), b.low());
+    let high = holds_f64(predicate, a.high(), b.high());
     if let (Some(low), Some(high)) = (low, high) {
         return (u64::join([low, high].map(|holds| u64::from(holds).wrapping_neg())), 0);
     }
-    sse::compare_f64x2(predicate, a, b, mxcsr)
+    let (result, flags) = sse::compare_f64x2(predicate, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
 }
