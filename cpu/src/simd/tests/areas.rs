@@ -4,7 +4,7 @@ use super::board::{BUFFER, processor, run};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::reg;
-use crate::state::{F80, Vcpu, X87, bits};
+use crate::state::{F80, Segment, Vcpu, X87, access, bits};
 
 const FXSAVE: &[u8] = &[0x0f, 0xae, 0x07];
 const FXSAVE64: &[u8] = &[0x48, 0x0f, 0xae, 0x07];
@@ -248,5 +248,26 @@ fn xsave_needs_its_enables() {
         let mut cpu = processor();
         cpu.set_cpl(3);
         assert_eq!(run(&mut cpu, code), Err(Exception::gp(0)), "{code:x?}");
+    }
+}
+
+#[test]
+fn outside_64_bit_mode_there_are_eight_xmm_registers() {
+    for (save, restore) in [(FXSAVE, FXRSTOR), (XSAVE, XRSTOR), (XSAVEC, XRSTOR)] {
+        let mut cpu = processor();
+        for segment in &mut cpu.state.segments {
+            let rights = access::DEFAULT_32 | access::GRANULARITY | access::PRESENT | access::CODE_OR_DATA;
+            *segment = Segment { base: 0, limit: u32::MAX, access: rights | 3, selector: 8 };
+        }
+        cpu.state.efer = 0;
+        cpu.paging_changed();
+        fill(&mut cpu);
+        request(&mut cpu, 2);
+        assert_eq!(run(&mut cpu, save), Ok(()), "{save:x?}");
+        assert_eq!(u128::from_le_bytes(read(&mut cpu, BUFFER + 160 + 7 * 16)), cpu.state.xmm(7));
+        assert_eq!(quad(&mut cpu, BUFFER + 160 + 8 * 16), 0, "{save:x?}");
+        (0..16).for_each(|i| cpu.state.set_xmm(i, 1));
+        assert_eq!(run(&mut cpu, restore), Ok(()), "{restore:x?}");
+        assert_eq!((cpu.state.xmm(7), cpu.state.xmm(8)), (u128::MAX / 10, 1), "{restore:x?}");
     }
 }
