@@ -1,0 +1,77 @@
+//! One run of a machine from the command line: terminal, signals, counters, exit status.
+
+use crate::args::{MachineArgs, StatsFormat};
+use crate::console::spawn_input;
+use crate::exit_status;
+use crate::machine::{Machine, MachineConfig, Outcome, Protocol};
+use crate::stats::Stats;
+use crate::terminal::RawTerminal;
+use crate::trace;
+use anyhow::{Context, Result};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The images of a run.
+pub struct Images {
+    /// The kernel file.
+    pub kernel: Vec<u8>,
+    /// Its name, for messages.
+    pub kernel_name: String,
+    /// The initial RAM disk.
+    pub initrd: Option<Vec<u8>>,
+    /// The kernel's command line.
+    pub append: String,
+    /// How a bzImage is entered.
+    pub protocol: Protocol,
+}
+
+/// Boots the images and runs the guest to its end; returns the exit status.
+pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
+    if let Some(list) = &args.trace {
+        trace::install(list, args.trace_file.as_deref())?;
+    }
+    let mut machine = Machine::new(MachineConfig {
+        memory_bytes: args.memory,
+        kernel: images.kernel,
+        kernel_name: images.kernel_name,
+        initrd: images.initrd,
+        append: images.append,
+        protocol: images.protocol,
+        engine: args.engine,
+        debug_exit: args.debug_exit,
+        no_reboot: args.no_reboot,
+        seed: args.seed.unwrap_or_else(seed_from_clock),
+    })?;
+    let remote = machine.remote();
+    ctrlc::set_handler(move || remote.stop()).context("cannot listen for signals")?;
+    let terminal = RawTerminal::enter()?;
+    spawn_input(machine.remote(), terminal.is_active());
+    let start = Instant::now();
+    let outcome = machine.run();
+    let elapsed = start.elapsed();
+    drop(terminal);
+    let outcome = outcome?;
+    match args.stats {
+        Some(StatsFormat::Text) => eprint!("{}", Stats::of(&machine, elapsed)),
+        Some(StatsFormat::Json) => eprintln!("{}", Stats::of(&machine, elapsed).json()?),
+        None => {}
+    }
+    Ok(report(outcome))
+}
+
+/// Tells the user what is not obvious from the console, and gives the exit status.
+fn report(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::PowerOff => exit_status::POWER_OFF,
+        Outcome::Reset => exit_status::GUEST_RESET,
+        Outcome::DebugExit(value) => exit_status::debug_exit(value),
+        Outcome::TripleFault(fault) => {
+            eprint!("rx86: {fault}");
+            exit_status::TRIPLE_FAULT
+        }
+        Outcome::Stopped => exit_status::STOPPED,
+    }
+}
+
+fn seed_from_clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64)
+}
