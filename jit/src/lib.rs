@@ -1,0 +1,1 @@
+//! The JIT of rx86.
