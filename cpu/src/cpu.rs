@@ -37,6 +37,10 @@ pub struct Cpu {
     pub delivering: Option<u8>,
     /// The address armed by MONITOR.
     pub monitor: Option<u64>,
+    /// The linear pages with data breakpoints, as the MMU knows them.
+    pub watched_pages: Vec<u64>,
+    /// The interrupt in service ends when the guest clears its PV EOI flag.
+    pub pv_eoi_deferred: bool,
     mode: ModeKey,
 }
 
@@ -62,6 +66,8 @@ impl Cpu {
             pending_exception: None,
             delivering: None,
             monitor: None,
+            watched_pages: Vec::new(),
+            pv_eoi_deferred: false,
             mode: ModeKey::default(),
         };
         cpu.paging_changed();

@@ -7,7 +7,7 @@ use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op, op_flags, reg};
 use crate::ops::{Hard, Meaning, MicroOps};
 use crate::{availability, integer, simd, system, x87};
-use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// The longest instruction (SDM vol. 2, 2.3.11).
 pub const MAX_INSTRUCTION_BYTES: usize = 15;
@@ -49,7 +49,7 @@ pub fn decode<M: MicroOps>(
     model: &CpuModel,
 ) -> Result<Decoded<M>, DecodeFailure> {
     let bytes = &bytes[..bytes.len().min(MAX_INSTRUCTION_BYTES)];
-    let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, 0, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, 0, model.decoder_options());
     let instruction = decoder.decode();
     if instruction.is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes {
         return Err(if bytes.len() < MAX_INSTRUCTION_BYTES {

@@ -1,1 +1,3 @@
-//! rx86 testsuite.
+//! Tests of the whole of rx86: guests of our own, instruction cases against oracles, benchmarks.
+
+pub mod guest;

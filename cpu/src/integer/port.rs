@@ -40,6 +40,7 @@ impl Cpu {
     pub fn read_port(&mut self, port: u16, bytes: u8) -> u32 {
         self.stats.port_accesses += 1;
         self.end_block();
+        self.port_breakpoints(port, u64::from(bytes));
         self.env.port_read(port, bytes)
     }
 
@@ -47,6 +48,7 @@ impl Cpu {
     pub fn write_port(&mut self, port: u16, bytes: u8, value: u32) {
         self.stats.port_accesses += 1;
         self.end_block();
+        self.port_breakpoints(port, u64::from(bytes));
         self.env.port_write(port, bytes, value);
     }
 }

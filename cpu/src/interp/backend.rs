@@ -21,6 +21,7 @@ impl X86Ops for Interpreter {
     fn load_state(&mut self, state: &Vcpu) {
         self.cpu.state = state.clone();
         self.cpu.paging_changed();
+        self.cpu.debug_registers_changed();
     }
 
     fn msr(&mut self, index: u32) -> Result<u64, Exception> {

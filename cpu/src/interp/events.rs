@@ -60,6 +60,10 @@ impl Interpreter {
     }
 
     fn deliver_interrupts(&mut self) {
+        // With interrupts open again, the one before has been handled; its end may let others through.
+        if self.cpu.pv_eoi_deferred && self.cpu.interrupts_open() {
+            self.cpu.pv_eoi_sync();
+        }
         let attention = self.cpu.attention.peek();
         if attention & Attention::NMI != 0 {
             self.cpu.attention.clear(Attention::NMI);
@@ -75,6 +79,7 @@ impl Interpreter {
         // The flag is cleared first: whoever raises it after this look is seen at the next border.
         self.cpu.attention.clear(Attention::INTERRUPT);
         if let Some(vector) = self.cpu.env.acknowledge_interrupt() {
+            self.cpu.pv_eoi_on_injection();
             self.cpu.deliver_interrupt(vector);
             if self.cpu.env.interrupt_pending() {
                 self.cpu.attention.raise(Attention::INTERRUPT);

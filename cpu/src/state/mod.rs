@@ -74,6 +74,8 @@ pub struct Msrs {
     pub xss: u64,
     /// IA32_DEBUGCTL.
     pub debugctl: u64,
+    /// IA32_MCG_STATUS.
+    pub mcg_status: u64,
     /// KVM's paravirtual clock: MSR_KVM_SYSTEM_TIME_NEW.
     pub kvm_system_time: u64,
     /// MSR_KVM_WALL_CLOCK_NEW.

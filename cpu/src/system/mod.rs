@@ -1,31 +1,59 @@
 //! System instructions and events: plain functions on `Cpu`.
 
-use crate::backend::ResetKind;
+mod bases;
+mod caches;
+mod control;
+mod control_moves;
+#[cfg(test)]
+mod control_tests;
+mod cpuid;
+mod debug;
+#[cfg(test)]
+mod debug_tests;
+mod idle;
+mod msr;
+mod pv;
+mod reset;
+#[cfg(test)]
+mod test_board;
+mod time_random;
+mod translations;
+
+pub use cpuid::CpuidResult;
+
 use crate::cpu::Cpu;
 use crate::exception::Exception;
-use crate::features::CpuModel;
-use crate::ops::Hard;
-use crate::state::Vcpu;
+use crate::op::reg;
+use crate::ops::{Hard, MicroOps};
+use crate::width::W32;
 use iced_x86::Instruction;
-use rx86_softmmu::Access;
 
-/// The meaning of a system instruction.
-pub fn select(_instruction: &Instruction) -> Option<Hard> {
-    None
+/// The meaning of a system instruction: each family is asked.
+pub fn select(instruction: &Instruction) -> Option<Hard> {
+    control_moves::select(instruction)
+        .or_else(|| bases::select(instruction))
+        .or_else(|| caches::select(instruction))
+        .or_else(|| cpuid::select(instruction))
+        .or_else(|| debug::select(instruction))
+        .or_else(|| idle::select(instruction))
+        .or_else(|| msr::select(instruction))
+        .or_else(|| pv::select(instruction))
+        .or_else(|| time_random::select(instruction))
+        .or_else(|| translations::select(instruction))
 }
 
-impl Vcpu {
-    /// State after power-up.
-    pub fn power_on(_model: &CpuModel) -> Self {
-        panic!()
-    }
+/// EDX:EAX.
+fn edx_eax(cpu: &mut Cpu) -> u64 {
+    cpu.get::<W32>(reg::RDX) << 32 | cpu.get::<W32>(reg::RAX)
+}
+
+/// Sets EDX and EAX, and clears the upper halves of RDX and RAX.
+fn set_edx_eax(cpu: &mut Cpu, value: u64) {
+    cpu.put::<W32>(reg::RAX, value & 0xffff_ffff);
+    cpu.put::<W32>(reg::RDX, value >> 32);
 }
 
 impl Cpu {
-    /// CR0, CR3, CR4, EFER or the PDPTEs may have changed: rebuilds the MMU's context.
-    pub fn paging_changed(&mut self) {}
-    /// Notes data breakpoints that an access touches.
-    pub fn data_breakpoints(&mut self, _linear: u64, _bytes: u64, _access: Access) {}
     /// Delivers an exception; a double fault or shutdown if that faults.
     pub fn deliver_exception(&mut self, _exception: Exception) {}
     /// Delivers an external interrupt.
@@ -39,39 +67,5 @@ impl Cpu {
     /// No NMI blocking and no shadow.
     pub fn nmi_open(&self) -> bool {
         false
-    }
-    /// Reset.
-    pub fn reset(&mut self, _kind: ResetKind) {}
-    /// SIPI.
-    pub fn start_up(&mut self, _vector: u8) {}
-    /// DR7 has an execution breakpoint enabled.
-    pub fn code_breakpoints_armed(&self) -> bool {
-        false
-    }
-    /// #DB if an execution breakpoint is at RIP and RF is clear.
-    pub fn check_code_breakpoint(&mut self) -> Result<(), Exception> {
-        Ok(())
-    }
-    /// Makes the single-step trap pending.
-    pub fn note_single_step(&mut self) {}
-    /// RDMSR.
-    pub fn read_msr(&mut self, _index: u32) -> Result<u64, Exception> {
-        Ok(0)
-    }
-    /// WRMSR.
-    pub fn write_msr(&mut self, _index: u32, _value: u64) -> Result<(), Exception> {
-        Ok(())
-    }
-    /// MOV CR0.
-    pub fn write_cr0(&mut self, _value: u64) -> Result<(), Exception> {
-        Ok(())
-    }
-    /// MOV CR3.
-    pub fn write_cr3(&mut self, _value: u64) -> Result<(), Exception> {
-        Ok(())
-    }
-    /// MOV CR4.
-    pub fn write_cr4(&mut self, _value: u64) -> Result<(), Exception> {
-        Ok(())
     }
 }

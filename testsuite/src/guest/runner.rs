@@ -1,0 +1,181 @@
+//! Runs a guest on rx86 or QEMU as a user would, and keeps its console with the host's time of every line.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Which emulator runs the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// The `rx86` binary of this build.
+    Rx86,
+    /// `qemu-system-x86_64 -accel tcg -cpu max`.
+    QemuTcg,
+}
+
+/// A guest to boot.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub append: String,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Further arguments for rx86.
+    pub rx86_args: Vec<OsString>,
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Run {
+    /// The exit status; none if a signal or the time limit ended it.
+    pub status: Option<i32>,
+    /// Whether the time limit ended it.
+    pub timed_out: bool,
+    /// The console's lines without their ends, each with the time since the start.
+    pub lines: Vec<(Duration, String)>,
+    /// Standard error.
+    pub errors: String,
+    /// From start to exit.
+    pub elapsed: Duration,
+    /// The emulator's largest resident set in KiB, where the host tells it.
+    pub peak_resident_kib: Option<u64>,
+}
+
+impl Run {
+    /// The whole console.
+    pub fn console(&self) -> String {
+        self.lines.iter().map(|(_, line)| format!("{line}\n")).collect()
+    }
+
+    /// When the first line that starts with `prefix` came.
+    pub fn time_of(&self, prefix: &str) -> Option<Duration> {
+        self.lines.iter().find(|(_, line)| line.starts_with(prefix)).map(|(time, _)| *time)
+    }
+
+    /// The rest of the first line that starts with `prefix`.
+    pub fn after(&self, prefix: &str) -> Option<&str> {
+        self.lines.iter().find_map(|(_, line)| line.strip_prefix(prefix)).map(str::trim)
+    }
+}
+
+/// The `rx86` binary beside the running test or benchmark.
+pub fn rx86_binary() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let name = format!("rx86{}", std::env::consts::EXE_SUFFIX);
+    own.ancestors()
+        .skip(1)
+        .map(|folder| folder.join(&name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| io::Error::other("the rx86 binary is not built: run `cargo build --release` first"))
+}
+
+/// Whether QEMU is installed.
+pub fn have_qemu() -> bool {
+    Command::new("qemu-system-x86_64").arg("--version").output().is_ok_and(|out| out.status.success())
+}
+
+impl Guest {
+    /// The command that boots this guest.
+    pub fn command(&self, emulator: Emulator) -> io::Result<Command> {
+        let mut command = match emulator {
+            Emulator::Rx86 => {
+                let mut command = Command::new(rx86_binary()?);
+                command.arg("--memory").arg(format!("{}M", self.memory_mib)).args(&self.rx86_args);
+                command.arg("--kernel").arg(&self.kernel);
+                if let Some(initrd) = &self.initrd {
+                    command.arg("--initrd").arg(initrd);
+                }
+                command
+            }
+            Emulator::QemuTcg => {
+                let mut command = Command::new("qemu-system-x86_64");
+                command.args(["-accel", "tcg", "-cpu", "max", "-nodefaults", "-display", "none"]);
+                command.args(["-serial", "stdio", "-no-reboot", "-m"]).arg(format!("{}M", self.memory_mib));
+                command.arg("-kernel").arg(&self.kernel);
+                if let Some(initrd) = &self.initrd {
+                    command.arg("-initrd").arg(initrd);
+                }
+                command
+            }
+        };
+        command.arg(if emulator == Emulator::Rx86 { "--append" } else { "-append" }).arg(&self.append);
+        Ok(command)
+    }
+
+    /// Runs the guest to its end or to the time limit, with nothing on its standard input.
+    pub fn run(&self, emulator: Emulator, limit: Duration) -> io::Result<Run> {
+        run(self.command(emulator)?, limit)
+    }
+}
+
+/// Runs `command` to its end or to the time limit and keeps its output.
+pub fn run(mut command: Command, limit: Duration) -> io::Result<Run> {
+    let start = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let mut stderr = child.stderr.take().expect("stderr is piped");
+    let (line_sender, line_receiver) = mpsc::channel();
+    let reader = std::thread::spawn(move || read_lines(stdout, start, &line_sender));
+    let error_reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stderr.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let (status, timed_out, peak) = wait(&mut child, start + limit)?;
+    let elapsed = start.elapsed();
+    reader.join().expect("the reader does not panic");
+    let lines = line_receiver.try_iter().collect();
+    let errors = error_reader.join().expect("the reader does not panic");
+    Ok(Run { status, timed_out, lines, errors, elapsed, peak_resident_kib: peak })
+}
+
+fn read_lines(mut from: impl Read, start: Instant, to: &mpsc::Sender<(Duration, String)>) {
+    let mut pending = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        let now = start.elapsed();
+        for &byte in &chunk[..count] {
+            match byte {
+                b'\n' => {
+                    let line = String::from_utf8_lossy(&std::mem::take(&mut pending)).into_owned();
+                    let _ = to.send((now, line));
+                }
+                b'\r' => {}
+                byte => pending.push(byte),
+            }
+        }
+    }
+    if !pending.is_empty() {
+        let _ = to.send((start.elapsed(), String::from_utf8_lossy(&pending).into_owned()));
+    }
+}
+
+/// Waits for the child; kills it at the deadline. Samples its resident set while it lives.
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<(Option<i32>, bool, Option<u64>)> {
+    let mut peak = None;
+    loop {
+        peak = peak_resident_kib(child.id()).or(peak);
+        if let Some(status) = child.try_wait()? {
+            return Ok((status.code(), false, peak));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok((None, true, peak));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn peak_resident_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
