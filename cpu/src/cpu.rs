@@ -8,6 +8,7 @@ use crate::features::CpuModel;
 use crate::mode::ModeKey;
 use crate::op::reg;
 use crate::state::{Vcpu, bits};
+use crate::system::event::EventHistory;
 use rx86_softmmu::{Attention, GuestMemory, Mmu, View};
 use std::sync::Arc;
 
@@ -33,8 +34,8 @@ pub struct Cpu {
     pub exit: Option<Exit>,
     /// An exception that waits for delivery before the next instruction (a trap, or one queued from outside).
     pub pending_exception: Option<Exception>,
-    /// The event being delivered, for contributory faults; none outside delivery.
-    pub delivering: Option<u8>,
+    /// The last delivered events, for reports.
+    pub recent_events: EventHistory,
     /// The address armed by MONITOR.
     pub monitor: Option<u64>,
     /// The linear pages with data breakpoints, as the MMU knows them.
@@ -64,7 +65,7 @@ impl Cpu {
             block_limit: 0,
             exit: None,
             pending_exception: None,
-            delivering: None,
+            recent_events: EventHistory::default(),
             monitor: None,
             watched_pages: Vec::new(),
             pv_eoi_deferred: false,

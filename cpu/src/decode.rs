@@ -72,7 +72,8 @@ fn meaning<M: MicroOps>(instruction: &Instruction, op: &Op) -> Semantics<M> {
     if let Some(meaning) = integer::select::<M>(instruction, op) {
         return Semantics::Inline(meaning);
     }
-    let hard = system::select(instruction)
+    let hard = integer::select_hard(instruction)
+        .or_else(|| system::select(instruction))
         .or_else(|| simd::select(instruction))
         .or_else(|| x87::select(instruction));
     Semantics::Hard(hard.unwrap_or_else(|| raiser(Exception::UD)))

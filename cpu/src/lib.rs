@@ -12,6 +12,7 @@ pub mod decode;
 pub mod environment;
 pub mod exception;
 pub mod features;
+pub mod float;
 pub mod integer;
 pub mod interp;
 pub mod memory;

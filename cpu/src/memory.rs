@@ -10,7 +10,7 @@ use crate::exception::Exception;
 use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op};
 use crate::state::{SegmentIndex, access};
-use rx86_softmmu::{Access, Target};
+use rx86_softmmu::{Access, Target, View};
 
 /// The longest access that one instruction makes with one call: a 64-byte vector.
 const MAX_ACCESS: usize = 64;
@@ -110,6 +110,9 @@ impl Cpu {
 
     /// Reads system data (descriptors, task-state segments) with supervisor privilege whatever the CPL.
     pub fn read_system<const N: usize>(&mut self, linear: u64) -> Result<[u8; N], Exception> {
+        if self.mmu.view() == View::Supervisor {
+            return self.read_linear(linear);
+        }
         let mut data = [0; N];
         self.read_slow(linear, &mut data, true)?;
         Ok(data)
@@ -185,10 +188,10 @@ impl Cpu {
     #[inline(never)]
     fn read_slow(&mut self, linear: u64, data: &mut [u8], system: bool) -> Result<(), Exception> {
         self.stats.slow_accesses += 1;
-        self.data_breakpoints(linear, data.len() as u64, Access::Read);
         // Both pages are translated before a register is read: reading may have effects that a fault could not undo.
         let mut targets = [None; MAX_ACCESS / 16];
         let count = self.translate_pieces(linear, data.len() as u64, Access::Read, system, &mut targets)?;
+        self.data_breakpoints(linear, data.len() as u64, Access::Read);
         let mut done = 0;
         for target in targets.iter().take(count).flatten() {
             let (target, len) = *target;

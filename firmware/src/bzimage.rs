@@ -2,11 +2,12 @@
 
 use crate::BootRequest;
 use crate::bytes::Fields;
-use crate::e820::{Range, low_ram_end, memory_map};
+use crate::e820::{Range, below_4g, low_ram_end, memory_map};
 use crate::entry::{Entry, EntryMode, identity_page_tables};
 use crate::error::LoadError;
 use crate::layout::{ACPI_TABLES, BOOT_PARAMS, COMMAND_LINE, COMMAND_LINE_BYTES, EXTENDED, SETUP_DATA};
 use rx86_softmmu::GuestMemory;
+use rx86_softmmu::memory::LOW_RAM_LIMIT;
 
 /// Offsets in the image, which are also offsets in `boot_params`.
 mod field {
@@ -39,6 +40,8 @@ mod field {
     pub(super) const E820_TABLE: usize = 0x2d0;
 }
 
+/// Bytes of a file up to the end of the header fields that are read here.
+pub(crate) const HEADER_BYTES: usize = field::INIT_SIZE + 4;
 /// Entries that `boot_params` has room for.
 const E820_MAX: usize = 128;
 /// `setup_data` type SETUP_RNG_SEED.
@@ -87,7 +90,7 @@ fn parse(file: &[u8]) -> Result<Header, LoadError> {
     let fields = Fields(file);
     let truncated =
         |needed: u64| LoadError::Truncated { part: "the setup header", needed, found: file.len() as u64 };
-    let short = || truncated(field::INIT_SIZE as u64 + 4);
+    let short = || truncated(HEADER_BYTES as u64);
     let version = fields.u16(field::VERSION).ok_or_else(short)?;
     if version < 0x206 {
         return Err(LoadError::ProtocolTooOld { major: (version >> 8) as u8, minor: version as u8 });
@@ -96,7 +99,7 @@ fn parse(file: &[u8]) -> Result<Header, LoadError> {
         return Err(LoadError::DamagedHeader("the boot sector's signature is missing"));
     }
     if fields.u8(field::LOADFLAGS).ok_or_else(short)? & LOADED_HIGH == 0 {
-        return Err(LoadError::DamagedHeader("it is a zImage, which loads low; only bzImages are supported"));
+        return Err(LoadError::LoadsLow);
     }
     let sectors = match fields.u8(field::SETUP_SECTS).ok_or_else(short)? {
         0 => 4,
@@ -106,9 +109,12 @@ fn parse(file: &[u8]) -> Result<Header, LoadError> {
     let payload_bytes = u64::from(fields.u32(field::SYSSIZE).ok_or_else(short)?) * 16;
     let needed = setup_bytes as u64 + payload_bytes;
     // `syssize` counts paragraphs, rounded up: the last one may be short.
-    if payload_bytes < ENTRY_64 || (file.len() as u64) + 15 < needed {
+    if (file.len() as u64) + 15 < needed {
         let part = "the compressed kernel";
         return Err(LoadError::Truncated { part, needed, found: file.len() as u64 });
+    }
+    if payload_bytes <= ENTRY_64 {
+        return Err(LoadError::DamagedHeader("its syssize leaves no room for a kernel"));
     }
     // Fields newer than the header's version read as what follows it, so they are used only where they exist.
     let since = |minimum: u16, value: u64, default: u64| if version >= minimum { value } else { default };
@@ -116,7 +122,7 @@ fn parse(file: &[u8]) -> Result<Header, LoadError> {
     let preferred = since(0x20a, fields.u64(field::PREF_ADDRESS).ok_or_else(short)?, EXTENDED);
     let init_bytes =
         since(0x20a, u64::from(fields.u32(field::INIT_SIZE).ok_or_else(short)?), payload_bytes * 4);
-    if preferred < EXTENDED || preferred >= 1 << 31 || init_bytes < payload_bytes {
+    if !(EXTENDED..1 << 31).contains(&preferred) || init_bytes < payload_bytes {
         return Err(LoadError::DamagedHeader("its load address or size is out of range"));
     }
     Ok(Header {
@@ -162,8 +168,8 @@ pub(crate) fn load(memory: &GuestMemory, request: &BootRequest<'_>) -> Result<En
     Ok(Entry { rsi: BOOT_PARAMS, ..entry })
 }
 
-fn too_little(memory: &GuestMemory, needed: u64) -> LoadError {
-    LoadError::TooLittleMemory { needed, available: low_ram_end(memory) }
+pub(crate) fn too_little(memory: &GuestMemory, needed: u64) -> LoadError {
+    LoadError::TooLittleMemory { needed, available: below_4g(memory) }
 }
 
 /// The kernel goes to its preferred address; it would move itself there anyway.
@@ -174,6 +180,9 @@ fn place_kernel(memory: &GuestMemory, header: &Header) -> Result<u64, LoadError>
         header.preferred
     };
     let end = address + header.init_bytes;
+    if end > LOW_RAM_LIMIT {
+        return Err(LoadError::DamagedHeader("its init_size reaches above 3 GiB"));
+    }
     if end > low_ram_end(memory) {
         return Err(too_little(memory, end));
     }
@@ -195,10 +204,13 @@ pub(crate) fn place_initrd(
     let ceiling = low_ram_end(memory).min(highest.saturating_add(1));
     let room = ceiling.saturating_sub(kernel_end);
     let address = ceiling.saturating_sub(bytes) & !0xfff;
+    let end = kernel_end.next_multiple_of(0x1000) + bytes.next_multiple_of(0x1000);
+    let needed = (end <= LOW_RAM_LIMIT.min(highest.saturating_add(1))).then_some(end);
+    let too_large = LoadError::InitrdTooLarge { bytes, room, needed };
     if bytes > room || address < kernel_end {
-        return Err(LoadError::InitrdTooLarge { bytes, room });
+        return Err(too_large);
     }
-    memory.write(address, initrd).map_err(|_| LoadError::InitrdTooLarge { bytes, room })?;
+    memory.write(address, initrd).map_err(|_| too_large)?;
     Ok(Some((address, bytes)))
 }
 

@@ -1,6 +1,6 @@
 //! The memory map that BIOS call 15h, AX=E820h would give (ACPI specification, 15.1).
 
-use crate::layout::{CONVENTIONAL_END, EBDA, EXTENDED};
+use crate::layout::{ACPI_TABLES, CONVENTIONAL_END, EBDA, EXTENDED, FOUR_GIB};
 use rx86_softmmu::GuestMemory;
 
 /// What a range of the memory map is.
@@ -27,10 +27,11 @@ pub struct Range {
 /// The memory map of `memory`: its RAM, without the areas of the BIOS below 1 MiB.
 pub fn memory_map(memory: &GuestMemory) -> Vec<Range> {
     let range = |start, end, kind| Range { start, bytes: end - start, kind };
+    let conventional = memory.regions().first().map_or(0, |region| region.gpa + region.len);
     let mut map = vec![
-        range(0, EBDA, RangeKind::Usable),
+        range(0, conventional.min(EBDA), RangeKind::Usable),
         range(EBDA, CONVENTIONAL_END, RangeKind::Reserved),
-        range(0xe_0000, EXTENDED, RangeKind::Reserved),
+        range(ACPI_TABLES, EXTENDED, RangeKind::Reserved),
     ];
     for region in memory.regions() {
         let start = region.gpa.max(EXTENDED);
@@ -40,6 +41,12 @@ pub fn memory_map(memory: &GuestMemory) -> Vec<Range> {
         }
     }
     map
+}
+
+/// Where all RAM below 4 GiB ends: how large the user sees the guest, up to 3 GiB.
+pub(crate) fn below_4g(memory: &GuestMemory) -> u64 {
+    let low = memory.regions().into_iter().filter(|region| region.gpa < FOUR_GIB);
+    low.map(|region| region.gpa + region.len).max().unwrap_or(0)
 }
 
 /// Where the RAM that begins at or below 1 MiB ends: what a 32-bit loader may use.

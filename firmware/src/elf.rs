@@ -2,12 +2,13 @@
 
 use crate::BootRequest;
 use crate::bytes::Fields;
-use crate::bzimage::{place_initrd, write_command_line};
+use crate::bzimage::{place_initrd, too_little, write_command_line};
 use crate::e820::{low_ram_end, memory_map};
 use crate::entry::{Entry, EntryMode};
 use crate::error::LoadError;
-use crate::layout::{ACPI_TABLES, COMMAND_LINE, COMMAND_LINE_BYTES, EXTENDED, PVH_START_INFO};
+use crate::layout::{ACPI_TABLES, COMMAND_LINE, EXTENDED, PVH_START_INFO};
 use rx86_softmmu::GuestMemory;
+use rx86_softmmu::memory::LOW_RAM_LIMIT;
 
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
@@ -18,6 +19,9 @@ const PHYS32_ENTRY: u32 = 18;
 const START_MAGIC: u32 = 0x336e_c578;
 /// A kernel with more program headers than this is damaged.
 const MAX_HEADERS: u16 = 512;
+
+/// Linux's COMMAND_LINE_SIZE on x86 without the final zero: PVH has no field for it, and Linux cuts what is longer.
+const COMMAND_LINE_LIMIT: u64 = 2047;
 
 /// Whether `file` is an ELF file.
 pub(crate) fn is_elf(file: &[u8]) -> bool {
@@ -41,10 +45,11 @@ fn program_headers(file: &[u8]) -> Result<Vec<ProgramHeader>, LoadError> {
     let wide = match fields.u8(4) {
         Some(2) => true,
         Some(1) => false,
-        _ => return Err(LoadError::ForeignElf("unknown class")),
+        None => return Err(short(64)),
+        Some(_) => return Err(LoadError::ForeignElf("its class is unknown")),
     };
-    if fields.u8(5) != Some(1) {
-        return Err(LoadError::ForeignElf("big-endian"));
+    if fields.u8(5).ok_or_else(|| short(64))? != 1 {
+        return Err(LoadError::ForeignElf("it is big-endian"));
     }
     match fields.u16(18).ok_or_else(|| short(64))? {
         EM_X86_64 | EM_386 => {}
@@ -125,40 +130,68 @@ pub(crate) fn load(memory: &GuestMemory, request: &BootRequest<'_>) -> Result<En
         entry = entry.or(pvh_entry(contents(request.kernel, header)?, header.alignment));
     }
     let entry = entry.filter(|&entry| entry < 1 << 32).ok_or(LoadError::NoPvhEntry)?;
-    let mut kernel_end = EXTENDED;
+    let mut segments = Vec::new();
     for header in headers.iter().filter(|header| header.kind == PT_LOAD && header.memory_bytes > 0) {
-        load_segment(memory, request.kernel, header)?;
-        kernel_end = kernel_end.max(header.physical + header.memory_bytes);
+        segments.push(segment(memory, request.kernel, header)?);
     }
+    if !segments.iter().any(|segment| (segment.start..segment.end).contains(&entry)) {
+        return Err(LoadError::DamagedHeader("its entry point is outside of what it loads"));
+    }
+    let kernel_end = segments.iter().map(|segment| segment.end).max().unwrap_or(EXTENDED);
+    // Hundreds of headers, each for all of memory, would be filled for hours.
+    if segments.iter().map(|segment| segment.end - segment.start).sum::<u64>() > kernel_end {
+        return Err(LoadError::DamagedHeader("its segments overlap"));
+    }
+    segments.iter().try_for_each(|segment| segment.load(memory))?;
     let initrd = place_initrd(memory, request, kernel_end, u64::from(u32::MAX))?;
-    write_command_line(memory, request.cmdline, COMMAND_LINE_BYTES - 1)?;
+    write_command_line(memory, request.cmdline, COMMAND_LINE_LIMIT)?;
     write_start_info(memory, initrd)?;
     let entry = Entry::new(memory, EntryMode::Protected32, entry)?;
     Ok(Entry { rbx: PVH_START_INFO, ..entry })
 }
 
-fn load_segment(memory: &GuestMemory, file: &[u8], header: &ProgramHeader) -> Result<(), LoadError> {
+/// A checked part of the kernel: `data`, then zeros up to `end`.
+struct Segment<'a> {
+    start: u64,
+    end: u64,
+    data: &'a [u8],
+}
+
+fn segment<'a>(
+    memory: &GuestMemory,
+    file: &'a [u8],
+    header: &ProgramHeader,
+) -> Result<Segment<'a>, LoadError> {
     let data = contents(file, header)?;
-    let (address, bytes) = (header.physical, header.memory_bytes.max(header.file_bytes));
-    let end = address.checked_add(bytes).ok_or(LoadError::SegmentOutsideRam { address, bytes })?;
-    if address < EXTENDED {
-        return Err(LoadError::SegmentOutsideRam { address, bytes });
+    let (start, bytes) = (header.physical, header.memory_bytes);
+    if header.file_bytes > bytes {
+        return Err(LoadError::DamagedHeader("a segment is larger in the file than in memory"));
     }
+    if start < EXTENDED {
+        return Err(LoadError::SegmentTooLow { address: start, bytes });
+    }
+    let end = start.checked_add(bytes).filter(|&end| end <= LOW_RAM_LIMIT);
+    let end = end.ok_or(LoadError::DamagedHeader("a segment reaches above 3 GiB"))?;
     if end > low_ram_end(memory) {
-        return Err(LoadError::TooLittleMemory { needed: end, available: low_ram_end(memory) });
+        return Err(too_little(memory, end));
     }
-    // Guest RAM begins as zeros, but a reboot loads over what was there.
-    memory.write(address, data).map_err(|_| LoadError::SegmentOutsideRam { address, bytes })?;
-    let zeros = [0u8; 4096];
-    let mut at = address + data.len() as u64;
-    while at < end {
-        let chunk = (end - at).min(4096);
-        memory
-            .write(at, &zeros[..chunk as usize])
-            .map_err(|_| LoadError::SegmentOutsideRam { address, bytes })?;
-        at += chunk;
+    Ok(Segment { start, end, data })
+}
+
+impl Segment<'_> {
+    fn load(&self, memory: &GuestMemory) -> Result<(), LoadError> {
+        let write = |at, bytes: &[u8]| memory.write(at, bytes).map_err(|_| too_little(memory, self.end));
+        write(self.start, self.data)?;
+        // Guest RAM begins as zeros, but a reboot loads over what was there.
+        let zeros = [0u8; 4096];
+        let mut at = self.start + self.data.len() as u64;
+        while at < self.end {
+            let chunk = (self.end - at).min(zeros.len() as u64);
+            write(at, &zeros[..chunk as usize])?;
+            at += chunk;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn write_start_info(memory: &GuestMemory, initrd: Option<(u64, u64)>) -> Result<(), LoadError> {

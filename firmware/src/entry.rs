@@ -36,6 +36,14 @@ pub struct Entry {
     pub mode: EntryMode,
     /// The entry address.
     pub rip: u64,
+    /// CR0: PE and ET, and PG in 64-bit mode.
+    pub cr0: u64,
+    /// CR4: PAE in 64-bit mode.
+    pub cr4: u64,
+    /// IA32_EFER: LME and LMA in 64-bit mode.
+    pub efer: u64,
+    /// RFLAGS: interrupts off.
+    pub rflags: u64,
     /// RSI: Linux's `boot_params`.
     pub rsi: u64,
     /// RBX: PVH's start information.
@@ -57,6 +65,13 @@ const CODE_SELECTOR: u16 = 0x10;
 /// __BOOT_DS.
 const DATA_SELECTOR: u16 = 0x18;
 const TASK_SELECTOR: u16 = 0x20;
+
+const CR0_PE_ET: u64 = 1 << 4 | 1 << 0;
+const CR0_PG: u64 = 1 << 31;
+const CR4_PAE: u64 = 1 << 5;
+const EFER_LME_LMA: u64 = 1 << 10 | 1 << 8;
+/// Bit 1 always reads as one.
+const RFLAGS_FIXED: u64 = 1 << 1;
 
 /// The descriptor-table entry of a segment with the given access rights.
 fn descriptor(segment: &SegmentImage, granular: bool) -> u64 {
@@ -83,7 +98,11 @@ impl Entry {
         let bytes: Vec<u8> = table.iter().flat_map(|entry: &u64| entry.to_le_bytes()).collect();
         memory.write(GDT, &bytes).map_err(|_| LoadError::NoRoomForTables)?;
         let gdt_limit = bytes.len() as u16 - 1;
-        Ok(Self { mode, rip, rsi: 0, rbx: 0, gdt_base: GDT, gdt_limit, code, data, task })
+        let (cr0, cr4, efer) =
+            if long { (CR0_PG | CR0_PE_ET, CR4_PAE, EFER_LME_LMA) } else { (CR0_PE_ET, 0, 0) };
+        let (rsi, rbx, gdt_base) = (0, 0, GDT);
+        let rflags = RFLAGS_FIXED;
+        Ok(Self { mode, rip, cr0, cr4, efer, rflags, rsi, rbx, gdt_base, gdt_limit, code, data, task })
     }
 }
 

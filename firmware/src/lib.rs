@@ -24,11 +24,11 @@ pub struct BootRequest<'a> {
     pub initrd: Option<&'a [u8]>,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// How many vCPUs the tables name.
+    /// How many vCPUs the tables name: 1 to [`acpi::MAX_CPUS`].
     pub cpus: u32,
     /// The seed that the kernel's random number generator gets.
     pub rng_seed: [u8; 32],
-    /// How a bzImage is entered.
+    /// How a bzImage is entered; PVH has only one way.
     pub protocol: BootProtocol,
 }
 
@@ -41,8 +41,8 @@ pub fn load(memory: &GuestMemory, request: &BootRequest<'_>) -> Result<Entry, Lo
     } else if bzimage::is_bzimage(request.kernel) {
         bzimage::load(memory, request)?
     } else {
-        return Err(LoadError::NotAKernel { found: error::describe(request.kernel) });
+        return Err(error::not_a_kernel(request.kernel, bzimage::HEADER_BYTES));
     };
-    acpi::write_tables(memory, request.cpus).map_err(|_| LoadError::NoRoomForTables)?;
+    acpi::write_tables(memory, request.cpus)?;
     Ok(entry)
 }

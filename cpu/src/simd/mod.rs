@@ -1,9 +1,47 @@
-//! simd instructions.
+//! MMX and SSE to SSE4.2, AES, PCLMULQDQ, and the saving of extended state (SDM vol. 1, chapters 9 to 13).
+//!
+//! What an instruction computes is a leaf: a pure function on 128-bit values (`paddb(a, b)`), written once. A row in
+//! a sub-family's table ties a mnemonic to its leaf and to an operand shape from `operand` or `mmx`. Floating-point
+//! leaves also take MXCSR and return the exception flags that they raise.
+
+mod aes;
+mod compare;
+mod convert;
+mod float;
+mod fxsave;
+mod integer;
+mod lanes;
+mod logic;
+mod mmx;
+mod moves;
+pub mod mxcsr;
+mod operand;
+mod quick;
+mod shift;
+mod shuffle;
+mod sse41;
+mod string;
+#[cfg(test)]
+mod tests;
+mod xsave;
 
 use crate::ops::Hard;
 use iced_x86::Instruction;
 
 /// The meaning of an instruction of this family.
-pub fn select(_instruction: &Instruction) -> Option<Hard> {
-    None
+pub fn select(instruction: &Instruction) -> Option<Hard> {
+    moves::select(instruction)
+        .or_else(|| logic::select(instruction))
+        .or_else(|| integer::select(instruction))
+        .or_else(|| compare::select(instruction))
+        .or_else(|| shift::select(instruction))
+        .or_else(|| shuffle::select(instruction))
+        .or_else(|| float::select(instruction))
+        .or_else(|| convert::select(instruction))
+        .or_else(|| mxcsr::select(instruction))
+        .or_else(|| sse41::select(instruction))
+        .or_else(|| string::select(instruction))
+        .or_else(|| aes::select(instruction))
+        .or_else(|| fxsave::select(instruction))
+        .or_else(|| xsave::select(instruction))
 }

@@ -7,6 +7,7 @@ use crate::ops::{Hard, MicroOps};
 use crate::state::{SegmentIndex, bits};
 use crate::width::{W32, W64};
 use iced_x86::{Code, Instruction};
+use rx86_softmmu::View;
 
 /// The meaning of an instruction of this family.
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
@@ -67,7 +68,8 @@ fn set_access_control(cpu: &mut Cpu, set: bool) -> Result<(), Exception> {
     let changed = if set { system | bits::RFLAGS_AC } else { system & !bits::RFLAGS_AC };
     if changed != system {
         cpu.state.flags.system = changed;
-        cpu.mode_changed();
+        // At CPL 0 no mode bit depends on AC, so the block goes on.
+        cpu.mmu.set_view(View::of(0, set));
     }
     Ok(())
 }

@@ -137,7 +137,7 @@ impl Cpu {
         let mut result = self.listed(1, 0);
         let count = self.env.cpu_count().max(1);
         result.eax = self.model.signature();
-        result.ebx = CACHE_LINE / 8 << 8 | (count.min(255) << 16) | (self.env.apic_id() & 0xff) << 24;
+        result.ebx = (CACHE_LINE / 8) << 8 | (count.min(255) << 16) | (self.env.apic_id() & 0xff) << 24;
         if self.state.cr4 & bits::CR4_OSXSAVE != 0 {
             result.ecx |= OSXSAVE;
         }
@@ -158,7 +158,7 @@ impl Cpu {
         let sharing = if cache.shared { ids - 1 } else { 0 };
         // Bit 8: self-initializing.
         let eax = cache.kind | cache.level << 5 | 1 << 8 | sharing << 14 | (ids - 1) << 26;
-        CpuidResult::new(eax, cache.ways - 1 << 22 | (CACHE_LINE - 1), cache.sets - 1, 0)
+        CpuidResult::new(eax, (cache.ways - 1) << 22 | (CACHE_LINE - 1), cache.sets - 1, 0)
     }
 
     fn feature_leaf(&self, subleaf: u32) -> CpuidResult {

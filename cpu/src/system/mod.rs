@@ -10,19 +10,33 @@ mod cpuid;
 mod debug;
 #[cfg(test)]
 mod debug_tests;
+mod delivery_legacy;
+mod delivery_long;
+mod descriptor;
+pub mod event;
+mod far_transfer;
+mod fast_call;
+mod flag_moves;
 mod idle;
+#[cfg(test)]
+mod instruction_tests;
+mod iret;
 mod msr;
 mod pv;
 mod reset;
+mod segment_load;
+mod software_interrupt;
+mod tables;
+mod task;
 #[cfg(test)]
 mod test_board;
 mod time_random;
 mod translations;
+mod verify;
 
 pub use cpuid::CpuidResult;
 
 use crate::cpu::Cpu;
-use crate::exception::Exception;
 use crate::op::reg;
 use crate::ops::{Hard, MicroOps};
 use crate::width::W32;
@@ -40,6 +54,14 @@ pub fn select(instruction: &Instruction) -> Option<Hard> {
         .or_else(|| pv::select(instruction))
         .or_else(|| time_random::select(instruction))
         .or_else(|| translations::select(instruction))
+        .or_else(|| segment_load::select(instruction))
+        .or_else(|| far_transfer::select(instruction))
+        .or_else(|| fast_call::select(instruction))
+        .or_else(|| flag_moves::select(instruction))
+        .or_else(|| iret::select(instruction))
+        .or_else(|| software_interrupt::select(instruction))
+        .or_else(|| tables::select(instruction))
+        .or_else(|| verify::select(instruction))
 }
 
 /// EDX:EAX.
@@ -51,21 +73,4 @@ fn edx_eax(cpu: &mut Cpu) -> u64 {
 fn set_edx_eax(cpu: &mut Cpu, value: u64) {
     cpu.put::<W32>(reg::RAX, value & 0xffff_ffff);
     cpu.put::<W32>(reg::RDX, value >> 32);
-}
-
-impl Cpu {
-    /// Delivers an exception; a double fault or shutdown if that faults.
-    pub fn deliver_exception(&mut self, _exception: Exception) {}
-    /// Delivers an external interrupt.
-    pub fn deliver_interrupt(&mut self, _vector: u8) {}
-    /// Delivers an NMI.
-    pub fn deliver_nmi(&mut self) {}
-    /// IF set and no shadow.
-    pub fn interrupts_open(&self) -> bool {
-        false
-    }
-    /// No NMI blocking and no shadow.
-    pub fn nmi_open(&self) -> bool {
-        false
-    }
 }

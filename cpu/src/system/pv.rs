@@ -173,7 +173,7 @@ mod tests {
             // An hour of ticks, to a nanosecond in a second.
             let ticks = u128::from(hz) * 3600;
             let shifted = if shift >= 0 { ticks << shift } else { ticks >> -shift };
-            let ns = shifted * u128::from(multiplier) >> 32;
+            let ns = (shifted * u128::from(multiplier)) >> 32;
             let expected = 3_600_000_000_000u128;
             assert!(expected.abs_diff(ns) <= 3600 + 1000, "{hz}: {ns}");
         }

@@ -78,7 +78,6 @@ impl Cpu {
         }
         self.state = state;
         self.pending_exception = None;
-        self.delivering = None;
         self.monitor = None;
         self.exit = None;
         self.forget_debug_state();

@@ -39,7 +39,6 @@ fn pci_routing() -> PackageBuilder {
 /// The PCI host bridge with its windows.
 fn pci_host(scope: &mut Vec<u8>) {
     let id = Name::new("_HID".into(), &EISAName::new("PNP0A03"));
-    let address = Name::new("_ADR".into(), &0u8);
     let unique = Name::new("_UID".into(), &0u8);
     let bus = Name::new("_BBN".into(), &0u8);
     let windows = Name::new(
@@ -60,7 +59,7 @@ fn pci_host(scope: &mut Vec<u8>) {
         ]),
     );
     let routing = Name::new("_PRT".into(), &pci_routing());
-    Device::new("PCI0".into(), vec![&id, &address, &unique, &bus, &windows, &routing]).to_aml_bytes(scope);
+    Device::new("PCI0".into(), vec![&id, &unique, &bus, &windows, &routing]).to_aml_bytes(scope);
 }
 
 /// The whole table.

@@ -3,12 +3,13 @@
 mod dsdt;
 mod tables;
 
-use crate::layout::ACPI_TABLES;
+use crate::error::LoadError;
+use crate::layout::{ACPI_TABLES, EXTENDED};
 use acpi_tables::Aml;
 use acpi_tables::facs::FACS;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
-use rx86_softmmu::{GuestMemory, Unmapped};
+use rx86_softmmu::GuestMemory;
 
 /// Where the board has what the tables name. The board's own constants are in the devices' crate, which this one does
 /// not know; the machine's tests hold both together.
@@ -50,8 +51,16 @@ const OEM_TABLE_ID: [u8; 8] = *b"RX86PC  ";
 /// OEM revision in every table.
 const OEM_REVISION: u32 = 1;
 
-/// Writes all tables for `cpus` processors.
-pub fn write_tables(memory: &GuestMemory, cpus: u32) -> Result<(), Unmapped> {
+/// The most processors that the MADT has room for.
+pub const MAX_CPUS: u32 = 4096;
+
+/// Writes all tables for `cpus` processors, from [`ACPI_TABLES`] and below 1 MiB.
+///
+/// Fails when `cpus` is not in 1 to [`MAX_CPUS`] or the guest has less than 1 MiB of RAM.
+pub fn write_tables(memory: &GuestMemory, cpus: u32) -> Result<(), LoadError> {
+    if !(1..=MAX_CPUS).contains(&cpus) {
+        return Err(LoadError::CpuCount { cpus, limit: MAX_CPUS });
+    }
     let mut writer = Writer { memory, at: ACPI_TABLES + 0x40 };
     let facs = writer.write(&bytes_of(&FACS::new()), 64)?;
     let dsdt = writer.write(&dsdt::table(), 16)?;
@@ -61,7 +70,8 @@ pub fn write_tables(memory: &GuestMemory, cpus: u32) -> Result<(), Unmapped> {
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
     let xsdt = writer.write(&bytes_of(&xsdt), 16)?;
-    memory.write(ACPI_TABLES, &bytes_of(&Rsdp::new(OEM_ID, xsdt)))
+    let rsdp = bytes_of(&Rsdp::new(OEM_ID, xsdt));
+    memory.write(ACPI_TABLES, &rsdp).map_err(|_| LoadError::NoRoomForTables)
 }
 
 fn bytes_of(table: &dyn Aml) -> Vec<u8> {
@@ -77,10 +87,11 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Writes a table at the next address with `alignment`; returns that address.
-    fn write(&mut self, table: &[u8], alignment: u64) -> Result<u64, Unmapped> {
+    fn write(&mut self, table: &[u8], alignment: u64) -> Result<u64, LoadError> {
         let address = self.at.next_multiple_of(alignment);
-        self.memory.write(address, table)?;
         self.at = address + table.len() as u64;
+        assert!(self.at <= EXTENDED, "MAX_CPUS bounds the tables");
+        self.memory.write(address, table).map_err(|_| LoadError::NoRoomForTables)?;
         Ok(address)
     }
 }

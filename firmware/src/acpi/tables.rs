@@ -3,6 +3,8 @@
 use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, board};
 use acpi_tables::sdt::Sdt;
 
+/// 255 is the xAPIC's broadcast: from there on processors have x2APIC entries.
+const FIRST_X2APIC_ID: u32 = 255;
 const FADT_BYTES: u32 = 276;
 
 /// FADT flags (table 5.10).
@@ -71,17 +73,17 @@ pub(super) fn madt(cpus: u32) -> Vec<u8> {
     // PCAT_COMPAT: there are 8259s too.
     t.append_slice(&1u32.to_le_bytes());
     for id in 0..cpus {
-        if let (Ok(id), true) = (u8::try_from(id), id < 255) {
-            t.append_slice(&[0, 8, id, id]);
+        if id < FIRST_X2APIC_ID {
+            t.append_slice(&[0, 8, id as u8, id as u8]);
+            t.append_slice(&ENABLED.to_le_bytes());
         } else {
             t.append_slice(&[9, 16, 0, 0]);
             t.append_slice(&id.to_le_bytes());
             t.append_slice(&ENABLED.to_le_bytes());
             t.append_slice(&id.to_le_bytes());
-            continue;
         }
-        t.append_slice(&ENABLED.to_le_bytes());
     }
+    // The I/O APIC's id is 0, as its register says after reset; Linux compares the two.
     t.append_slice(&[1, 12, 0, 0]);
     t.append_slice(&board::IOAPIC.to_le_bytes());
     t.append_slice(&0u32.to_le_bytes());
@@ -90,6 +92,10 @@ pub(super) fn madt(cpus: u32) -> Vec<u8> {
     interrupt_override(&mut t, board::SCI, u32::from(board::SCI), 0b1101);
     // LINT1 is NMI on every processor.
     t.append_slice(&[4, 6, 0xff, 0, 0, 1]);
+    if cpus > FIRST_X2APIC_ID {
+        // The same for the processors with x2APIC entries, which the line above does not mean.
+        t.append_slice(&[0x0a, 12, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0]);
+    }
     t.as_slice().to_vec()
 }
 

@@ -1,0 +1,203 @@
+//! The portable twins against the host's silicon: random and edge-case operands under all rounding modes, precisions
+//! and masks.
+
+use super::environment::status::{BEFORE, C1, C2, EXCEPTIONS, OE, UE};
+use super::random::Random;
+use super::{Arith, F80, Outcome, sse_host, sse_soft, x87_host, x87_soft};
+use std::fmt::Debug;
+
+/// Operand tuples tried per function.
+const TRIES: u64 = 40_000;
+
+fn seeds() -> impl Iterator<Item = u64> {
+    (1..=TRIES).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Whether the value counts: the exceptions that keep the destination are masked.
+fn delivers(status: u16, control: u16, keeping: u16) -> bool {
+    status & !control & keeping == 0
+}
+
+fn check_x87<T: Debug + PartialEq>(
+    name: &str,
+    keeping: u16,
+    host: impl Fn(u16, F80, F80) -> Outcome<T>,
+    soft: impl Fn(u16, F80, F80) -> Outcome<T>,
+) {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let (control, a, b) = (random.control(), random.f80(), random.f80());
+        let (expected, got) = (host(control, a, b), soft(control, a, b));
+        let same = expected.status == got.status
+            && (expected.value == got.value || !delivers(got.status, control, keeping));
+        assert!(
+            same,
+            "{name} seed {seed:#x} control {control:#x} a {a:x?} b {b:x?}\n host {expected:x?}\n soft {got:x?}"
+        );
+    }
+}
+
+fn both<T>(f: fn(u16, F80, F80) -> Outcome<T>) -> impl Fn(u16, F80, F80) -> Outcome<T> {
+    f
+}
+
+fn first<T>(f: fn(u16, F80) -> Outcome<T>) -> impl Fn(u16, F80, F80) -> Outcome<T> {
+    move |control, a, _| f(control, a)
+}
+
+macro_rules! x87_twins {
+    ($($test:ident: $wrap:ident($name:ident), $keeping:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            check_x87(
+                stringify!($name),
+                $keeping,
+                $wrap(x87_host::$name),
+                $wrap(x87_soft::$name),
+            );
+        }
+    )*};
+}
+
+x87_twins! {
+    x87_add: both(add), BEFORE;
+    x87_sub: both(sub), BEFORE;
+    x87_mul: both(mul), BEFORE;
+    x87_div: both(div), BEFORE;
+    x87_sqrt: first(sqrt), BEFORE;
+    x87_round_to_int: first(round_to_int), BEFORE;
+    x87_prem: both(prem), BEFORE;
+    x87_prem1: both(prem1), BEFORE;
+    x87_scale: both(scale), BEFORE;
+    x87_extract: first(extract), BEFORE;
+    x87_store_f32: first(store_f32), BEFORE | OE | UE;
+    x87_store_f64: first(store_f64), BEFORE | OE | UE;
+    x87_store_i16: first(store_i16), BEFORE;
+    x87_store_i32: first(store_i32), BEFORE;
+    x87_store_i64: first(store_i64), BEFORE;
+    x87_store_bcd: first(store_bcd), BEFORE;
+}
+
+/// The distance in units of the last place, of two finite values near each other.
+fn ulps(a: F80, b: F80) -> u128 {
+    let rank = |x: F80| {
+        let magnitude = i128::from(x.sign_exponent & 0x7fff) << 63 | i128::from(x.mantissa & !0 >> 1);
+        if x.sign() { -magnitude } else { magnitude }
+    };
+    rank(a).abs_diff(rank(b))
+}
+
+/// Transcendental functions may differ by an ulp, and then in C1; special cases and exceptions may not.
+fn check_transcendental(
+    name: &str,
+    host: impl Fn(u16, F80, F80) -> Outcome<F80>,
+    soft: impl Fn(u16, F80, F80) -> Outcome<F80>,
+    defined: impl Fn(F80, F80) -> bool,
+) {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let (control, a, b) = (random.control() | 0x3f, random.f80(), random.f80());
+        if !defined(a, b) {
+            continue;
+        }
+        let (expected, got) = (host(control, a, b), soft(control, a, b));
+        let same = expected.status & !C1 == got.status & !C1 && ulps(expected.value, got.value) <= 1;
+        assert!(
+            same,
+            "{name} seed {seed:#x} control {control:#x} a {a:x?} b {b:x?}\n host {expected:x?}\n soft {got:x?}"
+        );
+    }
+}
+
+macro_rules! transcendental_twins {
+    ($($test:ident: $wrap:ident($name:ident), $defined:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            check_transcendental(
+                stringify!($name),
+                $wrap(x87_host::$name),
+                $wrap(x87_soft::$name),
+                $defined,
+            );
+        }
+    )*};
+}
+
+/// |x| is at most 1, or x is no number.
+fn at_most_one(x: F80) -> bool {
+    let exponent = x.sign_exponent & 0x7fff;
+    exponent < 0x3fff || exponent == 0x7fff || exponent == 0x3fff && x.mantissa == 1 << 63
+}
+
+transcendental_twins! {
+    x87_f2xm1: first(f2xm1), |a, _| at_most_one(a);
+    x87_fyl2x: both(fyl2x), |_, _| true;
+    x87_fyl2xp1: both(fyl2xp1), |_, b| (b.sign_exponent & 0x7fff) < 0x3ffd;
+    x87_patan: both(patan), |_, _| true;
+    x87_ptan: first(ptan), |_, _| true;
+    x87_sin: first(sin), |_, _| true;
+    x87_cos: first(cos), |_, _| true;
+}
+
+#[test]
+fn x87_sincos_is_sin_and_cos() {
+    for seed in seeds() {
+        let a = Random(seed).f80();
+        let both = x87_soft::sincos(0x37f, a);
+        let (sine, cosine) = (x87_soft::sin(0x37f, a), x87_soft::cos(0x37f, a));
+        assert_eq!(both.value, (sine.value, cosine.value), "seed {seed:#x}");
+        let host = x87_host::sincos(0x37f, a);
+        let near = ulps(both.value.0, host.value.0) <= 1 && ulps(both.value.1, host.value.1) <= 1;
+        assert!(
+            near && (both.status ^ host.status) & (C2 | EXCEPTIONS) == 0,
+            "seed {seed:#x} {both:x?} {host:x?}"
+        );
+    }
+}
+
+const OPERATIONS: [Arith; 7] =
+    [Arith::Add, Arith::Sub, Arith::Mul, Arith::Div, Arith::Min, Arith::Max, Arith::Sqrt];
+
+#[test]
+fn sse_single() {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let (mxcsr, a, b) = (random.mxcsr(), random.f32(), random.f32());
+        for operation in OPERATIONS {
+            let host = sse_host::arith_f32(operation, a, b, mxcsr);
+            let soft = sse_soft::arith_f32(operation, a, b, mxcsr);
+            assert_eq!(host, soft, "{operation:?} seed {seed:#x} mxcsr {mxcsr:#x} a {a:#x} b {b:#x}");
+        }
+    }
+}
+
+#[test]
+fn sse_double() {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let (mxcsr, a, b) = (random.mxcsr(), random.f64(), random.f64());
+        for operation in OPERATIONS {
+            let host = sse_host::arith_f64(operation, a, b, mxcsr);
+            let soft = sse_soft::arith_f64(operation, a, b, mxcsr);
+            assert_eq!(host, soft, "{operation:?} seed {seed:#x} mxcsr {mxcsr:#x} a {a:#x} b {b:#x}");
+        }
+    }
+}
+
+#[test]
+fn sse_vectors() {
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let mxcsr = random.mxcsr();
+        let mut singles = || (0..4).fold(0u128, |v, _| v << 32 | u128::from(random.f32()));
+        let (a, b) = (singles(), singles());
+        let mut doubles = || u128::from(random.f64()) << 64 | u128::from(random.f64());
+        let (c, d) = (doubles(), doubles());
+        for operation in OPERATIONS {
+            let host = sse_host::arith_f32x4(operation, a, b, mxcsr);
+            assert_eq!(host, sse_soft::arith_f32x4(operation, a, b, mxcsr), "{operation:?} seed {seed:#x}");
+            let host = sse_host::arith_f64x2(operation, c, d, mxcsr);
+            assert_eq!(host, sse_soft::arith_f64x2(operation, c, d, mxcsr), "{operation:?} seed {seed:#x}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Bitwise logic (SDM vol. 1, 5.4.5, 5.5.1.3).
+
+use super::operand::mmx_or_xmm;
+use crate::ops::Hard;
+use iced_x86::{Instruction, Mnemonic};
+
+/// PAND, ANDPS, ANDPD.
+#[inline(always)]
+pub(crate) fn pand(a: u128, b: u128) -> u128 {
+    a & b
+}
+
+/// PANDN, ANDNPS, ANDNPD.
+#[inline(always)]
+pub(crate) fn pandn(a: u128, b: u128) -> u128 {
+    !a & b
+}
+
+/// POR, ORPS, ORPD.
+#[inline(always)]
+pub(crate) fn por(a: u128, b: u128) -> u128 {
+    a | b
+}
+
+/// PXOR, XORPS, XORPD.
+#[inline(always)]
+pub(crate) fn pxor(a: u128, b: u128) -> u128 {
+    a ^ b
+}
+
+pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
+    use Mnemonic::*;
+    Some(match instruction.mnemonic() {
+        Pand | Andps | Andpd => mmx_or_xmm!(instruction, lanes | packed, pand),
+        Pandn | Andnps | Andnpd => mmx_or_xmm!(instruction, lanes | packed, pandn),
+        Por | Orps | Orpd => mmx_or_xmm!(instruction, lanes | packed, por),
+        Pxor | Xorps | Xorpd => mmx_or_xmm!(instruction, lanes | packed, pxor),
+        _ => return None,
+    })
+}
