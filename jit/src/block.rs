@@ -126,9 +126,12 @@ impl Compiler {
         let host = |why: String| CompileError::Host(why);
         let mut flags = settings::builder();
         let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
-        for (name, value) in
-            [("opt_level", "speed"), ("enable_verifier", verifier), ("unwind_info", "false"), ("is_pic", "false")]
-        {
+        for (name, value) in [
+            ("opt_level", "speed"),
+            ("enable_verifier", verifier),
+            ("unwind_info", "false"),
+            ("is_pic", "false"),
+        ] {
             flags.set(name, value).map_err(|error| host(error.to_string()))?;
         }
         let isa = cranelift_native::builder_with_options(native)

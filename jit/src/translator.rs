@@ -269,7 +269,8 @@ impl<'a> Translator<'a> {
         if let Some(flags) = self.held.flags {
             return flags;
         }
-        let flags = ArithFlags { result: self.load_state(result_offset()), aux: self.load_state(aux_offset()) };
+        let flags =
+            ArithFlags { result: self.load_state(result_offset()), aux: self.load_state(aux_offset()) };
         *self.held.flags.insert(flags)
     }
 
