@@ -1,6 +1,7 @@
 //! `Compiler` and `CompiledBlock`: from guest bytes to a host function.
 
 use crate::code::HostCode;
+use crate::dead_code;
 use crate::translator::Translator;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
@@ -81,6 +82,9 @@ pub struct CompiledBlock {
 
 impl CompiledBlock {
     /// Executes the block; RIP must be that of its first instruction and the mode the one it was translated for.
+    ///
+    /// What happens between instructions is the caller's: while a trap flag, a breakpoint or an interrupt shadow must be
+    /// looked at, it does not run blocks. Counters in `Cpu::stats` are not touched.
     pub fn run(&self, cpu: &mut Cpu) -> BlockExit {
         assert_eq!(cpu.mode(), self.mode, "a block runs in the mode it was translated for");
         let code = self.code.enter(cpu);
@@ -169,10 +173,11 @@ impl Compiler {
                 _ => CompileError::Interpret,
             });
         }
+        dead_code::remove(&mut self.context.func);
         let compiled = self
             .context
             .compile(&*self.isa, &mut ControlPlane::default())
-            .map_err(|error| CompileError::Codegen { instructions, why: error.inner.to_string() })?;
+            .map_err(|error| CompileError::Codegen { instructions, why: format!("{:?}", error.inner) })?;
         let relocations = compiled.buffer.relocs().len();
         assert_eq!(relocations, 0, "translated code refers to nothing outside itself");
         let code = HostCode::new(compiled.code_buffer())?;

@@ -31,6 +31,7 @@
 mod access;
 mod block;
 mod code;
+mod dead_code;
 mod micro;
 mod translator;
 

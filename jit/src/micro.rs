@@ -1,7 +1,7 @@
 //! The translator's micro-operations: each emits the IR that computes it.
 
 use crate::access::Kind;
-use crate::translator::{Translator, Untranslatable};
+use crate::translator::{Difference, Translator, Untranslatable};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8, I16, I32, I64, Type};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -147,17 +147,24 @@ impl MicroOps for Translator<'_> {
 
     binary! {
         add = iadd;
-        sub = isub;
         mul = imul;
         mul_high_unsigned = umulhi;
         mul_high_signed = smulhi;
         and = band;
         or = bor;
-        xor = bxor;
         /// Cranelift's shifts take the count modulo the width, too.
         shl = ishl;
         shr = ushr;
         sar = sshr;
+    }
+
+    fn sub(&mut self, a: Value, b: Value) -> Value {
+        // Of one register this sets zero, and the register need not be loaded.
+        if a == b { self.constant(0) } else { self.builder.ins().isub(a, b) }
+    }
+
+    fn xor(&mut self, a: Value, b: Value) -> Value {
+        if a == b { self.constant(0) } else { self.builder.ins().bxor(a, b) }
     }
 
     unary! {
@@ -176,11 +183,7 @@ impl MicroOps for Translator<'_> {
     }
 
     fn truncate<W: Width>(&mut self, a: Value) -> Value {
-        if W::BITS == 64 {
-            return a;
-        }
-        let low = self.builder.ins().ireduce(type_of::<W>(), a);
-        self.builder.ins().uextend(I64, low)
+        self.cut_to(a, type_of::<W>())
     }
 
     fn equal(&mut self, a: Value, b: Value) -> Value {
@@ -201,6 +204,14 @@ impl MicroOps for Translator<'_> {
 
     fn set_flags(&mut self, flags: ArithFlags<Value>) {
         self.set_arithmetic_flags(flags);
+    }
+
+    fn note_difference<W: Width>(&mut self, a: Value, b: Value) {
+        self.set_difference(Difference { a, b, width: type_of::<W>() });
+    }
+
+    fn known_condition(&mut self, code: u8) -> Option<Value> {
+        self.condition_of_difference(code)
     }
 
     fn check_target(&mut self, target: Value) -> Result<(), Untranslatable> {

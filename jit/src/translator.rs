@@ -2,8 +2,8 @@
 
 use crate::block::ExitKind;
 use crate::code::JitContext;
-use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
+use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{
     AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, Value, ValueDef,
 };
@@ -25,10 +25,21 @@ pub(crate) struct Held {
     dirty: u16,
     flags: Option<ArithFlags<Value>>,
     flags_dirty: bool,
+    /// The flags are those of this comparison.
+    difference: Option<Difference>,
+}
+
+/// `a - b` in integers of a type.
+#[derive(Clone, Copy)]
+pub(crate) struct Difference {
+    pub(crate) a: Value,
+    pub(crate) b: Value,
+    pub(crate) width: Type,
 }
 
 impl Held {
-    const NOTHING: Self = Self { registers: [None; 16], dirty: 0, flags: None, flags_dirty: false };
+    const NOTHING: Self =
+        Self { registers: [None; 16], dirty: 0, flags: None, flags_dirty: false, difference: None };
 }
 
 /// Kinds of memory that never overlap, for Cranelift's alias analysis.
@@ -94,6 +105,9 @@ pub(crate) struct Translator<'a> {
     target: Option<Value>,
     /// The last target known to be canonical.
     checked: Option<Value>,
+    /// The last cut: a value, the type it was cut to, the result. An instruction that names a register twice then has one
+    /// value for both.
+    cut: Option<(Value, Type, Value)>,
 }
 
 impl<'a> Translator<'a> {
@@ -121,6 +135,7 @@ impl<'a> Translator<'a> {
             side_exits: Vec::new(),
             target: None,
             checked: None,
+            cut: None,
         }
     }
 
@@ -277,6 +292,31 @@ impl<'a> Translator<'a> {
     pub(crate) fn set_arithmetic_flags(&mut self, flags: ArithFlags<Value>) {
         self.held.flags = Some(flags);
         self.held.flags_dirty = true;
+        self.held.difference = None;
+    }
+
+    /// Remembers that the flags just set are those of a comparison: its conditions are one host comparison each.
+    pub(crate) fn set_difference(&mut self, difference: Difference) {
+        self.held.difference = Some(difference);
+    }
+
+    /// Condition `code` as 0 or 1, if it is known from the comparison that set the flags.
+    pub(crate) fn condition_of_difference(&mut self, code: u8) -> Option<Value> {
+        let Difference { a, b, width } = self.held.difference?;
+        let condition = match code >> 1 {
+            1 => IntCC::UnsignedLessThan,
+            2 => IntCC::Equal,
+            3 => IntCC::UnsignedLessThanOrEqual,
+            6 => IntCC::SignedLessThan,
+            7 => IntCC::SignedLessThanOrEqual,
+            _ => return None,
+        };
+        let condition = if code & 1 == 0 { condition } else { condition.complement() };
+        let cut =
+            |t: &mut Self, value| if width == I64 { value } else { t.builder.ins().ireduce(width, value) };
+        let (a, b) = (cut(self, a), cut(self, b));
+        let holds = self.builder.ins().icmp(condition, a, b);
+        Some(self.builder.ins().uextend(I64, holds))
     }
 
     /// Leaves before the current instruction unless `target` is canonical. With 57-bit linear addresses there are more
@@ -290,6 +330,20 @@ impl<'a> Translator<'a> {
         let canonical = self.builder.ins().icmp(IntCC::Equal, extended, target);
         self.side_exit_unless(canonical);
         self.checked = Some(target);
+    }
+
+    /// The low bits of `value` that make an integer of type `width`, zero-extended.
+    pub(crate) fn cut_to(&mut self, value: Value, width: Type) -> Value {
+        match self.cut {
+            _ if width == I64 => value,
+            Some((of, to, result)) if (of, to) == (value, width) => result,
+            _ => {
+                let low = self.builder.ins().ireduce(width, value);
+                let result = self.builder.ins().uextend(I64, low);
+                self.cut = Some((value, width, result));
+                result
+            }
+        }
     }
 
     /// Continues at `target`, known to be canonical, when the block ends.
