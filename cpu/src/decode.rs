@@ -7,7 +7,7 @@ use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op, op_flags, reg};
 use crate::ops::{Hard, Meaning, MicroOps};
 use crate::{availability, integer, simd, system, x87};
-use iced_x86::{Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// The longest instruction (SDM vol. 2, 2.3.11).
 pub const MAX_INSTRUCTION_BYTES: usize = 15;
@@ -200,10 +200,26 @@ fn memory_operand(op: &mut Op, instruction: &Instruction) {
         op.base = address_register(instruction.memory_base());
         op.displacement = displacement as i32;
         // Only the accumulator's absolute moves have 64 bits of address, and those have no immediate.
-        if instruction.memory_displ_size() == 8 && instruction.memory_base() == Register::None {
+        if is_absolute_move(instruction.code()) {
             op.immediate = displacement;
         }
     }
+}
+
+/// MOV between the accumulator and an absolute offset (opcodes A0 to A3).
+pub fn is_absolute_move(code: Code) -> bool {
+    use Code::*;
+    matches!(
+        code,
+        Mov_AL_moffs8
+            | Mov_AX_moffs16
+            | Mov_EAX_moffs32
+            | Mov_RAX_moffs64
+            | Mov_moffs8_AL
+            | Mov_moffs16_AX
+            | Mov_moffs32_EAX
+            | Mov_moffs64_RAX
+    )
 }
 
 fn address_register(register: Register) -> u8 {

@@ -23,7 +23,7 @@ use iced_x86::Instruction;
 /// The meaning of an integer instruction that micro-operations can say.
 pub fn select<M: MicroOps>(instruction: &Instruction, op: &Op) -> Option<Meaning<M>> {
     arithmetic::select::<M>(instruction)
-        .or_else(|| moves::select::<M>(instruction, op))
+        .or_else(|| moves::select::<M>(instruction))
         .or_else(|| branch::select::<M>(instruction, op))
         .or_else(|| stack::select::<M>(instruction))
         .or_else(|| shifts::select::<M>(instruction))

@@ -3,8 +3,9 @@
 use super::flags::condition;
 use super::operand::{Immediate, Memory, Register, Shape, Source, Target, by_width, shape, width_of};
 use crate::cpu::Cpu;
+use crate::decode::is_absolute_move;
 use crate::exception::Exception;
-use crate::op::{Op, op_flags, reg};
+use crate::op::{Op, reg};
 use crate::ops::{Hard, Meaning, MicroOps};
 use crate::width::{W8, W16, W32, W64, Width};
 use iced_x86::{Instruction, Mnemonic, OpKind};
@@ -255,12 +256,10 @@ fn select_xchg<M: MicroOps>(i: &Instruction) -> Option<Meaning<M>> {
 }
 
 /// The meaning of an instruction of this family.
-pub(super) fn select<M: MicroOps>(i: &Instruction, op: &Op) -> Option<Meaning<M>> {
+pub(super) fn select<M: MicroOps>(i: &Instruction) -> Option<Meaning<M>> {
     let cc = i.condition_code();
     match i.mnemonic() {
-        Mnemonic::Mov if i.memory_displ_size() == 8 && op.base == reg::ZERO && op.has(op_flags::MEMORY) => {
-            None
-        }
+        Mnemonic::Mov if is_absolute_move(i.code()) => None,
         // Moves to and from segment, control and debug registers belong to the system family.
         Mnemonic::Mov
             if [0, 1].iter().any(|&n| i.op_kind(n) == OpKind::Register && !i.op_register(n).is_gpr()) =>
@@ -295,7 +294,7 @@ pub(super) fn select<M: MicroOps>(i: &Instruction, op: &Op) -> Option<Meaning<M>
 pub(super) fn select_hard(i: &Instruction) -> Option<Hard> {
     match i.mnemonic() {
         Mnemonic::Xlatb => Some(xlat),
-        Mnemonic::Mov if i.memory_displ_size() == 8 => absolute(i),
+        Mnemonic::Mov if is_absolute_move(i.code()) => absolute(i),
         _ => None,
     }
 }

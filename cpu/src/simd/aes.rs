@@ -1,6 +1,7 @@
 //! AES rounds and carry-less multiplication (SDM vol. 1, 12.13; FIPS 197).
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
+use super::logic::pxor;
 use super::operand::{packed, packed_immediate};
 use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic};
@@ -46,17 +47,17 @@ fn substitute(byte: u8) -> u8 {
 }
 
 /// ShiftRows and SubBytes. Byte `4 * column + row` of the state moves `row` columns.
-fn shift_and_substitute(state: u128) -> u128 {
+fn shift_and_substitute(state: Vector) -> Vector {
     let bytes = u8::split(state);
     u8::build(|i| substitute(bytes[(i + 4 * (i & 3)) & 15]))
 }
 
-fn inverse_shift_and_substitute(state: u128) -> u128 {
+fn inverse_shift_and_substitute(state: Vector) -> Vector {
     let bytes = u8::split(state);
     u8::build(|i| INVERSE_SBOX[usize::from(bytes[(i + 12 * (i & 3)) & 15])])
 }
 
-fn mix_columns(state: u128) -> u128 {
+fn mix_columns(state: Vector) -> Vector {
     let a = u8::split(state);
     u8::build(|i| {
         let at = |row: usize| a[i & !3 | (i + row) & 3];
@@ -65,7 +66,7 @@ fn mix_columns(state: u128) -> u128 {
 }
 
 /// AESIMC: InvMixColumns.
-pub(crate) fn aesimc(_a: u128, state: u128) -> u128 {
+pub(crate) fn aesimc(_a: Vector, state: Vector) -> Vector {
     let a = u8::split(state);
     // The inverse matrix is MixColumns after adding four times the sum of the column's even or odd rows.
     let prepared = u8::build(|i| a[i] ^ double(double(a[i] ^ a[i ^ 2])));
@@ -73,27 +74,27 @@ pub(crate) fn aesimc(_a: u128, state: u128) -> u128 {
 }
 
 /// AESENC.
-pub(crate) fn aesenc(state: u128, key: u128) -> u128 {
-    mix_columns(shift_and_substitute(state)) ^ key
+pub(crate) fn aesenc(state: Vector, key: Vector) -> Vector {
+    pxor(mix_columns(shift_and_substitute(state)), key)
 }
 
 /// AESENCLAST.
-pub(crate) fn aesenclast(state: u128, key: u128) -> u128 {
-    shift_and_substitute(state) ^ key
+pub(crate) fn aesenclast(state: Vector, key: Vector) -> Vector {
+    pxor(shift_and_substitute(state), key)
 }
 
 /// AESDEC.
-pub(crate) fn aesdec(state: u128, key: u128) -> u128 {
-    aesimc(0, inverse_shift_and_substitute(state)) ^ key
+pub(crate) fn aesdec(state: Vector, key: Vector) -> Vector {
+    pxor(aesimc(Vector::ZERO, inverse_shift_and_substitute(state)), key)
 }
 
 /// AESDECLAST.
-pub(crate) fn aesdeclast(state: u128, key: u128) -> u128 {
-    inverse_shift_and_substitute(state) ^ key
+pub(crate) fn aesdeclast(state: Vector, key: Vector) -> Vector {
+    pxor(inverse_shift_and_substitute(state), key)
 }
 
 /// AESKEYGENASSIST.
-pub(crate) fn aeskeygenassist(_a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn aeskeygenassist(_a: Vector, b: Vector, immediate: u8) -> Vector {
     let b = u32::split(b);
     let substituted = |word: u32| u32::from_le_bytes(word.to_le_bytes().map(substitute));
     let (x1, x3) = (substituted(b[1]), substituted(b[3]));
@@ -102,12 +103,14 @@ pub(crate) fn aeskeygenassist(_a: u128, b: u128, immediate: u8) -> u128 {
 }
 
 /// The product of two polynomials over GF(2).
-pub(crate) fn carryless_product(a: u64, b: u64) -> u128 {
-    (0..64).fold(0, |product, i| product ^ (u128::from(a) << i & u128::from(b >> i & 1).wrapping_neg()))
+pub(crate) fn carryless_product(a: u64, b: u64) -> Vector {
+    let product =
+        (0..64).fold(0, |product, i| product ^ (u128::from(a) << i & u128::from(b >> i & 1).wrapping_neg()));
+    Vector::from_bits(product)
 }
 
 /// PCLMULQDQ: bits 0 and 4 of the immediate choose the halves of a and b.
-pub(crate) fn pclmulqdq(a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn pclmulqdq(a: Vector, b: Vector, immediate: u8) -> Vector {
     let (a, b) = (u64::split(a), u64::split(b));
     carryless_product(a[usize::from(immediate & 1)], b[usize::from(immediate >> 4 & 1)])
 }

@@ -1,6 +1,6 @@
 //! Packed integer comparisons: lanes are all ones where the condition holds (SDM vol. 1, 5.4.4).
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use super::operand::mmx_or_xmm;
 use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic};
@@ -10,7 +10,7 @@ macro_rules! comparisons {
         $(
             #[doc = concat!(stringify!($mnemonic), ", on lanes of ", stringify!($lane), ".")]
             #[inline(always)]
-            pub(crate) fn $leaf(a: u128, b: u128) -> u128 {
+            pub(crate) fn $leaf(a: Vector, b: Vector) -> Vector {
                 let holds: fn(&$lane, &$lane) -> bool = $holds;
                 <$lane>::zip(a, b, |a, b| if holds(&a, &b) { -1 } else { 0 })
             }

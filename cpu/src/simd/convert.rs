@@ -1,7 +1,7 @@
 //! Conversions between integers and floating point, and between the precisions (SDM vol. 1, 5.5.1.6, 5.6.1.6, 11.4.1.6).
 
 use super::float::settle;
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use super::moves::read_general;
 use super::operand::packed_float;
 use super::quick;
@@ -14,13 +14,13 @@ use crate::width::{W32, W64};
 use iced_x86::{Code, Instruction, Mnemonic};
 
 /// CVTDQ2PS.
-pub(crate) fn cvtdq2ps(_a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn cvtdq2ps(_a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     let b = i32::split(b);
     gather_f32(4, mxcsr, |i| quick::int_to_f32(i64::from(b[i]), mxcsr))
 }
 
 /// CVTPS2DQ, CVTTPS2DQ when `truncate`.
-pub(crate) fn cvtps2dq(b: u128, truncate: bool, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn cvtps2dq(b: Vector, truncate: bool, mxcsr: u32) -> (Vector, u16) {
     let b = u32::split(b);
     gather_f32(4, mxcsr, |i| {
         let (value, flags) = quick::f32_to_int(b[i], IntSize::I32, truncate, mxcsr);
@@ -29,7 +29,7 @@ pub(crate) fn cvtps2dq(b: u128, truncate: bool, mxcsr: u32) -> (u128, u16) {
 }
 
 /// CVTPD2DQ, CVTTPD2DQ when `truncate`; the high half becomes zero.
-pub(crate) fn cvtpd2dq(b: u128, truncate: bool, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn cvtpd2dq(b: Vector, truncate: bool, mxcsr: u32) -> (Vector, u16) {
     let b = u64::split(b);
     gather_f32(2, mxcsr, |i| {
         let (value, flags) = quick::f64_to_int(b[i], IntSize::I32, truncate, mxcsr);
@@ -38,26 +38,26 @@ pub(crate) fn cvtpd2dq(b: u128, truncate: bool, mxcsr: u32) -> (u128, u16) {
 }
 
 /// CVTPD2PS; the high half becomes zero.
-pub(crate) fn cvtpd2ps(_a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn cvtpd2ps(_a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     let b = u64::split(b);
     gather_f32(2, mxcsr, |i| quick::f64_to_f32(b[i], mxcsr))
 }
 
 /// CVTPS2PD, from the low half.
-pub(crate) fn cvtps2pd(b: u64, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn cvtps2pd(b: u64, mxcsr: u32) -> (Vector, u16) {
     let (low, raised_low) = quick::f32_to_f64(b as u32, mxcsr);
     let (high, raised_high) = quick::f32_to_f64((b >> 32) as u32, mxcsr);
     (u64::join([low, high]), settle(raised_low | raised_high, mxcsr))
 }
 
 /// CVTDQ2PD and CVTPI2PD, from the low half. It is always exact.
-pub(crate) fn cvtdq2pd(b: u64) -> u128 {
+pub(crate) fn cvtdq2pd(b: u64) -> Vector {
     u64::join([f64::from(b as i32).to_bits(), f64::from((b >> 32) as i32).to_bits()])
 }
 
 /// `count` doubleword lanes from `lane`; the rest are zero.
 #[inline(always)]
-fn gather_f32(count: usize, mxcsr: u32, lane: impl Fn(usize) -> (u32, u16)) -> (u128, u16) {
+fn gather_f32(count: usize, mxcsr: u32, lane: impl Fn(usize) -> (u32, u16)) -> (Vector, u16) {
     let mut flags = 0;
     let result = u32::build(|i| {
         if i >= count {
@@ -74,13 +74,13 @@ fn cvtps2pd_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let source = cpu.quad_source(op, 1)?;
     let (value, flags) = cvtps2pd(source, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
-    cpu.state.set_xmm(op.regs[0], value);
+    cpu.set_vector(op.regs[0], value);
     Ok(())
 }
 
 fn cvtdq2pd_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let source = cpu.quad_source(op, 1)?;
-    cpu.state.set_xmm(op.regs[0], cvtdq2pd(source));
+    cpu.set_vector(op.regs[0], cvtdq2pd(source));
     Ok(())
 }
 
@@ -176,7 +176,7 @@ fn cvtpi2ps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     });
     cpu.raise_simd(flags)?;
     cpu.mmx_enter();
-    cpu.set_low_quad(op.regs[0], value as u64);
+    cpu.set_low_quad(op.regs[0], value.low());
     Ok(())
 }
 
@@ -189,7 +189,7 @@ fn cvtpi2pd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     if op.regs[1] != reg::NONE {
         cpu.mmx_enter();
     }
-    cpu.state.set_xmm(op.regs[0], cvtdq2pd(source));
+    cpu.set_vector(op.regs[0], cvtdq2pd(source));
     Ok(())
 }
 
@@ -199,10 +199,10 @@ fn cvtps2pi(cpu: &mut Cpu, op: &Op, truncate: bool) -> Result<(), Exception> {
     cpu.mmx_check()?;
     let source = cpu.quad_source(op, 1)?;
     // The unused upper lanes are zeros, which convert without exceptions.
-    let (value, flags) = cvtps2dq(u128::from(source), truncate, cpu.state.mxcsr);
+    let (value, flags) = cvtps2dq(Vector::from_low(source), truncate, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
     cpu.mmx_enter();
-    cpu.set_mmx(op.regs[0], value as u64);
+    cpu.set_mmx(op.regs[0], value.low());
     Ok(())
 }
 
@@ -214,7 +214,7 @@ fn cvtpd2pi(cpu: &mut Cpu, op: &Op, truncate: bool) -> Result<(), Exception> {
     let (value, flags) = cvtpd2dq(source, truncate, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
     cpu.mmx_enter();
-    cpu.set_mmx(op.regs[0], value as u64);
+    cpu.set_mmx(op.regs[0], value.low());
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Floating-point arithmetic and comparison of SSE to SSE4.1 (SDM vol. 1, 5.5 to 5.10, 11.5).
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
+use super::logic::pand;
 use super::operand::{packed, packed_float, scalar_f32, scalar_f64};
 use super::quick;
 use crate::cpu::Cpu;
@@ -55,30 +56,30 @@ arithmetic! {
 }
 
 /// The low lanes of neighbours, and the high ones, of a then b: the operands of horizontal arithmetic.
-fn neighbours_f32(a: u128, b: u128) -> (u128, u128) {
+fn neighbours_f32(a: Vector, b: Vector) -> (Vector, Vector) {
     let (a, b) = (u32::split(a), u32::split(b));
     (u32::join([a[0], a[2], b[0], b[2]]), u32::join([a[1], a[3], b[1], b[3]]))
 }
 
-fn neighbours_f64(a: u128, b: u128) -> (u128, u128) {
+fn neighbours_f64(a: Vector, b: Vector) -> (Vector, Vector) {
     let (a, b) = (u64::split(a), u64::split(b));
     (u64::join([a[0], b[0]]), u64::join([a[1], b[1]]))
 }
 
 /// HADDPS, HSUBPS.
-pub(crate) fn horizontal_f32(operation: Arith, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn horizontal_f32(operation: Arith, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     let (low, high) = neighbours_f32(a, b);
     quick::arith_f32x4(operation, low, high, mxcsr)
 }
 
 /// HADDPD, HSUBPD.
-pub(crate) fn horizontal_f64(operation: Arith, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn horizontal_f64(operation: Arith, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     let (low, high) = neighbours_f64(a, b);
     quick::arith_f64x2(operation, low, high, mxcsr)
 }
 
 /// ADDSUBPS: subtracts in even lanes, adds in odd ones.
-pub(crate) fn addsubps(a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn addsubps(a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     let (a, b) = (u32::split(a), u32::split(b));
     let (mut result, mut flags) = ([0; 4], 0);
     for (i, lane) in result.iter_mut().enumerate() {
@@ -91,19 +92,19 @@ pub(crate) fn addsubps(a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
 }
 
 /// ADDSUBPD: subtracts in the low lane, adds in the high one.
-pub(crate) fn addsubpd(a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
-    let (low, raised_low) = quick::arith_f64(Arith::Sub, a as u64, b as u64, mxcsr);
-    let (high, raised_high) = quick::arith_f64(Arith::Add, (a >> 64) as u64, (b >> 64) as u64, mxcsr);
+pub(crate) fn addsubpd(a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
+    let (low, raised_low) = quick::arith_f64(Arith::Sub, a.low(), b.low(), mxcsr);
+    let (high, raised_high) = quick::arith_f64(Arith::Add, a.high(), b.high(), mxcsr);
     (u64::join([low, high]), settle(raised_low | raised_high, mxcsr))
 }
 
 /// RCPPS.
-pub(crate) fn rcpps(_a: u128, b: u128) -> u128 {
+pub(crate) fn rcpps(_a: Vector, b: Vector) -> Vector {
     u32::map(b, sse::rcp_f32)
 }
 
 /// RSQRTPS.
-pub(crate) fn rsqrtps(_a: u128, b: u128) -> u128 {
+pub(crate) fn rsqrtps(_a: Vector, b: Vector) -> Vector {
     u32::map(b, sse::rsqrt_f32)
 }
 
@@ -129,7 +130,7 @@ fn set_order(cpu: &mut Cpu, order: Option<Ordering>) {
 #[inline(always)]
 fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
     let b = cpu.double_source(op, 1)?;
-    let a = cpu.state.xmm(op.regs[0]) as u32;
+    let a = cpu.vector(op.regs[0]).low() as u32;
     let (order, flags) = quick::order_f32(a, b, quiet, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
     set_order(cpu, order);
@@ -139,7 +140,7 @@ fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
 #[inline(always)]
 fn order_sd(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
     let b = cpu.quad_source(op, 1)?;
-    let a = cpu.state.xmm(op.regs[0]) as u64;
+    let a = cpu.vector(op.regs[0]).low();
     let (order, flags) = quick::order_f64(a, b, quiet, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
     set_order(cpu, order);
@@ -152,23 +153,23 @@ fn predicate(op: &Op) -> u8 {
 }
 
 fn cmpps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float(cpu, op, |a, b, mxcsr| sse::compare_f32x4(predicate(op), a, b, mxcsr))
+    packed_float(cpu, op, |a, b, mxcsr| quick::compare_f32x4(predicate(op), a, b, mxcsr))
 }
 
 fn cmppd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float(cpu, op, |a, b, mxcsr| sse::compare_f64x2(predicate(op), a, b, mxcsr))
+    packed_float(cpu, op, |a, b, mxcsr| quick::compare_f64x2(predicate(op), a, b, mxcsr))
 }
 
 fn cmpss(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    scalar_f32(cpu, op, |a, b, mxcsr| sse::compare_f32(predicate(op), a, b, mxcsr))
+    scalar_f32(cpu, op, |a, b, mxcsr| quick::compare_f32(predicate(op), a, b, mxcsr))
 }
 
 fn cmpsd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    scalar_f64(cpu, op, |a, b, mxcsr| sse::compare_f64(predicate(op), a, b, mxcsr))
+    scalar_f64(cpu, op, |a, b, mxcsr| quick::compare_f64(predicate(op), a, b, mxcsr))
 }
 
 /// Applies `lane` to every single-precision lane.
-fn each_f32(a: u128, mxcsr: u32, lane: impl Fn(u32) -> (u32, u16)) -> (u128, u16) {
+fn each_f32(a: Vector, mxcsr: u32, lane: impl Fn(u32) -> (u32, u16)) -> (Vector, u16) {
     let mut flags = 0;
     let lanes = u32::split(a);
     let result = u32::build(|i| {
@@ -180,7 +181,7 @@ fn each_f32(a: u128, mxcsr: u32, lane: impl Fn(u32) -> (u32, u16)) -> (u128, u16
 }
 
 /// Applies `lane` to every double-precision lane.
-fn each_f64(a: u128, mxcsr: u32, lane: impl Fn(u64) -> (u64, u16)) -> (u128, u16) {
+fn each_f64(a: Vector, mxcsr: u32, lane: impl Fn(u64) -> (u64, u16)) -> (Vector, u16) {
     let mut flags = 0;
     let lanes = u64::split(a);
     let result = u64::build(|i| {
@@ -192,42 +193,42 @@ fn each_f64(a: u128, mxcsr: u32, lane: impl Fn(u64) -> (u64, u16)) -> (u128, u16
 }
 
 /// ROUNDPS.
-pub(crate) fn roundps(a: u128, control: u8, mxcsr: u32) -> (u128, u16) {
-    each_f32(a, mxcsr, |a| sse::round_f32(a, control, mxcsr))
+pub(crate) fn roundps(a: Vector, control: u8, mxcsr: u32) -> (Vector, u16) {
+    each_f32(a, mxcsr, |a| quick::round_f32(a, control, mxcsr))
 }
 
 /// ROUNDPD.
-pub(crate) fn roundpd(a: u128, control: u8, mxcsr: u32) -> (u128, u16) {
-    each_f64(a, mxcsr, |a| sse::round_f64(a, control, mxcsr))
+pub(crate) fn roundpd(a: Vector, control: u8, mxcsr: u32) -> (Vector, u16) {
+    each_f64(a, mxcsr, |a| quick::round_f64(a, control, mxcsr))
 }
 
 /// DPPS: the products that bits 4 to 7 of the immediate choose, summed in pairs, into the lanes that bits 0 to 3
 /// choose. An unmasked exception ends the computation at its step.
-pub(crate) fn dpps(a: u128, b: u128, immediate: u8, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn dpps(a: Vector, b: Vector, immediate: u8, mxcsr: u32) -> (Vector, u16) {
     let chosen = u32::build(|i| u32::from(immediate >> (4 + i) & 1).wrapping_neg());
-    let (products, mut flags) = quick::arith_f32x4(Arith::Mul, a & chosen, b & chosen, mxcsr);
+    let (products, mut flags) = quick::arith_f32x4(Arith::Mul, pand(a, chosen), pand(b, chosen), mxcsr);
     if sse::is_unmasked(flags, mxcsr) {
-        return (0, flags);
+        return (Vector::ZERO, flags);
     }
-    let p = u32::split(products & chosen);
+    let p = u32::split(pand(products, chosen));
     let (low, raised_low) = quick::arith_f32(Arith::Add, p[0], p[1], mxcsr);
     let (high, raised_high) = quick::arith_f32(Arith::Add, p[2], p[3], mxcsr);
     flags |= settle(raised_low | raised_high, mxcsr);
     if sse::is_unmasked(flags, mxcsr) {
-        return (0, flags);
+        return (Vector::ZERO, flags);
     }
     let (sum, raised) = quick::arith_f32(Arith::Add, low, high, mxcsr);
     (u32::build(|i| if immediate >> i & 1 != 0 { sum } else { 0 }), flags | raised)
 }
 
 /// DPPD: as DPPS, with two lanes.
-pub(crate) fn dppd(a: u128, b: u128, immediate: u8, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn dppd(a: Vector, b: Vector, immediate: u8, mxcsr: u32) -> (Vector, u16) {
     let chosen = u64::build(|i| u64::from(immediate >> (4 + i) & 1).wrapping_neg());
-    let (products, flags) = quick::arith_f64x2(Arith::Mul, a & chosen, b & chosen, mxcsr);
+    let (products, flags) = quick::arith_f64x2(Arith::Mul, pand(a, chosen), pand(b, chosen), mxcsr);
     if sse::is_unmasked(flags, mxcsr) {
-        return (0, flags);
+        return (Vector::ZERO, flags);
     }
-    let p = u64::split(products & chosen);
+    let p = u64::split(pand(products, chosen));
     let (sum, raised) = quick::arith_f64(Arith::Add, p[0], p[1], mxcsr);
     (u64::build(|i| if immediate >> i & 1 != 0 { sum } else { 0 }), flags | raised)
 }
@@ -241,8 +242,12 @@ fn select_immediate(instruction: &Instruction) -> Option<Hard> {
         Cmpsd if instruction.code() == Code::Cmpsd_xmm_xmmm64_imm8 => cmpsd,
         Roundps => |cpu, op| packed_float(cpu, op, |_, b, mxcsr| roundps(b, op.immediate as u8, mxcsr)),
         Roundpd => |cpu, op| packed_float(cpu, op, |_, b, mxcsr| roundpd(b, op.immediate as u8, mxcsr)),
-        Roundss => |cpu, op| scalar_f32(cpu, op, |_, b, mxcsr| sse::round_f32(b, op.immediate as u8, mxcsr)),
-        Roundsd => |cpu, op| scalar_f64(cpu, op, |_, b, mxcsr| sse::round_f64(b, op.immediate as u8, mxcsr)),
+        Roundss => {
+            |cpu, op| scalar_f32(cpu, op, |_, b, mxcsr| quick::round_f32(b, op.immediate as u8, mxcsr))
+        }
+        Roundsd => {
+            |cpu, op| scalar_f64(cpu, op, |_, b, mxcsr| quick::round_f64(b, op.immediate as u8, mxcsr))
+        }
         Dpps => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| dpps(a, b, op.immediate as u8, mxcsr)),
         Dppd => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| dppd(a, b, op.immediate as u8, mxcsr)),
         _ => return None,

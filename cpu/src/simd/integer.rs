@@ -1,6 +1,6 @@
 //! Packed integer arithmetic of MMX to SSE4.1 (SDM vol. 1, 5.4 to 5.10).
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use super::operand::mmx_or_xmm;
 use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic};
@@ -11,7 +11,7 @@ macro_rules! lane_by_lane {
         $(
             #[doc = concat!(stringify!($mnemonic), ", on lanes of ", stringify!($lane), ".")]
             #[inline(always)]
-            pub(crate) fn $leaf(a: u128, b: u128) -> u128 {
+            pub(crate) fn $leaf(a: Vector, b: Vector) -> Vector {
                 <$lane>::zip(a, b, $f)
             }
         )*
@@ -73,7 +73,7 @@ lane_by_lane! {
 
 /// PMADDWD: sums of products of neighbouring signed words.
 #[inline(always)]
-pub(crate) fn pmaddwd(a: u128, b: u128) -> u128 {
+pub(crate) fn pmaddwd(a: Vector, b: Vector) -> Vector {
     let (a, b) = (i16::split(a), i16::split(b));
     let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
     i32::build(|i| product(2 * i).wrapping_add(product(2 * i + 1)))
@@ -81,7 +81,7 @@ pub(crate) fn pmaddwd(a: u128, b: u128) -> u128 {
 
 /// PMADDUBSW: saturated sums of products of neighbouring bytes, unsigned in a and signed in b.
 #[inline(always)]
-pub(crate) fn pmaddubsw(a: u128, b: u128) -> u128 {
+pub(crate) fn pmaddubsw(a: Vector, b: Vector) -> Vector {
     let (a, b) = (u8::split(a), i8::split(b));
     let product = |i: usize| i32::from(a[i]) * i32::from(b[i]);
     i16::build(|i| saturate_i16(product(2 * i) + product(2 * i + 1)))
@@ -89,7 +89,7 @@ pub(crate) fn pmaddubsw(a: u128, b: u128) -> u128 {
 
 /// PSADBW: in each quadword, the sum of the absolute differences of its bytes.
 #[inline(always)]
-pub(crate) fn psadbw(a: u128, b: u128) -> u128 {
+pub(crate) fn psadbw(a: Vector, b: Vector) -> Vector {
     let (a, b) = (u8::split(a), u8::split(b));
     let difference = |i: usize| u64::from(a[i].abs_diff(b[i]));
     u64::build(|i| (8 * i..8 * i + 8).map(difference).sum())
@@ -106,7 +106,7 @@ macro_rules! horizontal {
         $(
             #[doc = concat!(stringify!($mnemonic), ", on lanes of ", stringify!($lane), ".")]
             #[inline(always)]
-            pub(crate) fn $leaf(a: u128, b: u128) -> u128 {
+            pub(crate) fn $leaf(a: Vector, b: Vector) -> Vector {
                 let (a, b) = (<$lane>::split(a), <$lane>::split(b));
                 let half = a.len() / 2;
                 let f = $f;

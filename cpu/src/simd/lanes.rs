@@ -1,32 +1,74 @@
-//! Views of a 128-bit value as lanes. Lane 0 is the lowest.
+//! 128-bit values and their lanes. Lane 0 is the lowest.
+//!
+//! A vector stays an array in memory from the register file through its leaf and back: then the compiler sees lanes
+//! and uses the host's vector instructions. As one `u128` it would become shifts and masks.
 
-#![expect(
-    unsafe_code,
-    reason = "the compiler sees vectors through a transmute, and shifts and masks otherwise"
-)]
+#![expect(unsafe_code, reason = "reinterprets arrays as arrays of other lanes")]
 
 use std::array::from_fn;
 use std::mem::transmute;
 
-/// 128 bits as they lie in memory, lane 0 first.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Memory(u128);
+/// 128 bits, the low quadword first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub(crate) struct Vector(pub(crate) [u64; 2]);
+
+impl Vector {
+    /// All bits clear.
+    pub(crate) const ZERO: Self = Self([0; 2]);
+
+    /// The low quadword, the high one clear.
+    #[inline(always)]
+    pub(crate) const fn from_low(low: u64) -> Self {
+        Self([low, 0])
+    }
+
+    #[inline(always)]
+    pub(crate) const fn from_bits(bits: u128) -> Self {
+        Self([bits as u64, (bits >> 64) as u64])
+    }
+
+    #[inline(always)]
+    pub(crate) const fn bits(self) -> u128 {
+        self.0[0] as u128 | (self.0[1] as u128) << 64
+    }
+
+    #[inline(always)]
+    pub(crate) const fn low(self) -> u64 {
+        self.0[0]
+    }
+
+    #[inline(always)]
+    pub(crate) const fn high(self) -> u64 {
+        self.0[1]
+    }
+
+    /// The bytes as they lie in memory.
+    #[inline(always)]
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        u8::split(self)
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        u8::join(bytes)
+    }
+}
 
 /// A type that fills 128 bits when repeated.
 pub(crate) trait Lane: Copy {
     /// All lanes of 128 bits.
     type All: AsRef<[Self]> + AsMut<[Self]> + Copy;
     /// The lanes of `vector`.
-    fn split(vector: u128) -> Self::All;
+    fn split(vector: Vector) -> Self::All;
     /// The vector with these lanes.
-    fn join(lanes: Self::All) -> u128;
+    fn join(lanes: Self::All) -> Vector;
     /// The vector whose lane `i` is `lane(i)`.
-    fn build(lane: impl FnMut(usize) -> Self) -> u128;
+    fn build(lane: impl FnMut(usize) -> Self) -> Vector;
     /// The vector of `f` of each lane.
-    fn map(a: u128, f: impl Fn(Self) -> Self) -> u128;
+    fn map(a: Vector, f: impl Fn(Self) -> Self) -> Vector;
     /// The vector of `f` of each pair of lanes.
-    fn zip(a: u128, b: u128, f: impl Fn(Self, Self) -> Self) -> u128;
+    fn zip(a: Vector, b: Vector, f: impl Fn(Self, Self) -> Self) -> Vector;
 }
 
 macro_rules! lanes {
@@ -35,31 +77,31 @@ macro_rules! lanes {
             type All = [$lane; 16 / size_of::<$lane>()];
 
             #[inline(always)]
-            fn split(vector: u128) -> Self::All {
+            fn split(vector: Vector) -> Self::All {
+                // Guest and host are little-endian.
                 // SAFETY: both are 16 bytes, and every bit pattern is valid.
-                let lanes: Self::All = unsafe { transmute(Memory(vector.to_le())) };
-                lanes.map(<$lane>::from_le)
+                unsafe { transmute(vector) }
             }
 
             #[inline(always)]
-            fn join(lanes: Self::All) -> u128 {
+            fn join(lanes: Self::All) -> Vector {
                 // SAFETY: as in `split`.
-                let memory: Memory = unsafe { transmute(lanes.map(<$lane>::to_le)) };
-                u128::from_le(memory.0)
+                unsafe { transmute(lanes) }
             }
 
             #[inline(always)]
-            fn build(lane: impl FnMut(usize) -> Self) -> u128 {
+            fn build(lane: impl FnMut(usize) -> Self) -> Vector {
                 Self::join(from_fn(lane))
             }
 
             #[inline(always)]
-            fn map(a: u128, f: impl Fn(Self) -> Self) -> u128 {
-                Self::join(Self::split(a).map(f))
+            fn map(a: Vector, f: impl Fn(Self) -> Self) -> Vector {
+                let a = Self::split(a);
+                Self::build(|i| f(a[i]))
             }
 
             #[inline(always)]
-            fn zip(a: u128, b: u128, f: impl Fn(Self, Self) -> Self) -> u128 {
+            fn zip(a: Vector, b: Vector, f: impl Fn(Self, Self) -> Self) -> Vector {
                 let (a, b) = (Self::split(a), Self::split(b));
                 Self::build(|i| f(a[i], b[i]))
             }
@@ -68,3 +110,6 @@ macro_rules! lanes {
 }
 
 lanes!(u8, i8, u16, i16, u32, i32, u64, i64);
+
+#[cfg(target_endian = "big")]
+compile_error!("lanes are taken from vectors as they lie in the memory of a little-endian host");

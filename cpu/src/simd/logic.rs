@@ -1,31 +1,32 @@
 //! Bitwise logic (SDM vol. 1, 5.4.5, 5.5.1.3).
 
+use super::lanes::{Lane, Vector};
 use super::operand::mmx_or_xmm;
 use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic};
 
 /// PAND, ANDPS, ANDPD.
 #[inline(always)]
-pub(crate) fn pand(a: u128, b: u128) -> u128 {
-    a & b
+pub(crate) fn pand(a: Vector, b: Vector) -> Vector {
+    u64::zip(a, b, |a, b| a & b)
 }
 
 /// PANDN, ANDNPS, ANDNPD.
 #[inline(always)]
-pub(crate) fn pandn(a: u128, b: u128) -> u128 {
-    !a & b
+pub(crate) fn pandn(a: Vector, b: Vector) -> Vector {
+    u64::zip(a, b, |a, b| !a & b)
 }
 
 /// POR, ORPS, ORPD.
 #[inline(always)]
-pub(crate) fn por(a: u128, b: u128) -> u128 {
-    a | b
+pub(crate) fn por(a: Vector, b: Vector) -> Vector {
+    u64::zip(a, b, |a, b| a | b)
 }
 
 /// PXOR, XORPS, XORPD.
 #[inline(always)]
-pub(crate) fn pxor(a: u128, b: u128) -> u128 {
-    a ^ b
+pub(crate) fn pxor(a: Vector, b: Vector) -> Vector {
+    u64::zip(a, b, |a, b| a ^ b)
 }
 
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {

@@ -3,6 +3,7 @@
 //! MMX register `i` is the significand of physical x87 register R`i`. Leaves are those of XMM: lanes do not care how
 //! wide their vector is, and where they do (packs, horizontal sums) both operands are put into one vector.
 
+use super::lanes::Vector;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, reg};
@@ -63,19 +64,27 @@ impl Cpu {
 
 /// `mm1 = leaf(mm1, mm2/m64)`, for leaves that work lane by lane.
 #[inline(always)]
-pub(super) fn lanes(cpu: &mut Cpu, op: &Op, leaf: impl Fn(u128, u128) -> u128) -> Result<(), Exception> {
+pub(super) fn lanes(
+    cpu: &mut Cpu,
+    op: &Op,
+    leaf: impl Fn(Vector, Vector) -> Vector,
+) -> Result<(), Exception> {
     cpu.mmx_check()?;
     let b = cpu.mmx_source(op, 1)?;
     cpu.mmx_enter();
     let a = cpu.mmx(op.regs[0]);
-    cpu.set_mmx(op.regs[0], leaf(u128::from(a), u128::from(b)) as u64);
+    cpu.set_mmx(op.regs[0], leaf(Vector::from_low(a), Vector::from_low(b)).low());
     Ok(())
 }
 
 /// `mm1 = leaf(mm1, mm2/m64)`, for leaves that gather the lanes of a into the lower and those of b into the upper half.
 #[inline(always)]
-pub(super) fn gathered(cpu: &mut Cpu, op: &Op, leaf: impl Fn(u128, u128) -> u128) -> Result<(), Exception> {
-    lanes(cpu, op, |a, b| leaf(a | b << 64, 0))
+pub(super) fn gathered(
+    cpu: &mut Cpu,
+    op: &Op,
+    leaf: impl Fn(Vector, Vector) -> Vector,
+) -> Result<(), Exception> {
+    lanes(cpu, op, |a, b| leaf(Vector([a.low(), b.low()]), Vector::ZERO))
 }
 
 /// `mm1 = leaf(mm1, mm2/m32)`: interleaves the low halves.
@@ -83,7 +92,7 @@ pub(super) fn gathered(cpu: &mut Cpu, op: &Op, leaf: impl Fn(u128, u128) -> u128
 pub(super) fn interleave_low(
     cpu: &mut Cpu,
     op: &Op,
-    leaf: impl Fn(u128, u128) -> u128,
+    leaf: impl Fn(Vector, Vector) -> Vector,
 ) -> Result<(), Exception> {
     cpu.mmx_check()?;
     let b = match op.regs[1] {
@@ -92,7 +101,7 @@ pub(super) fn interleave_low(
     };
     cpu.mmx_enter();
     let a = cpu.mmx(op.regs[0]);
-    cpu.set_mmx(op.regs[0], leaf(u128::from(a), u128::from(b)) as u64);
+    cpu.set_mmx(op.regs[0], leaf(Vector::from_low(a), Vector::from_low(b)).low());
     Ok(())
 }
 
@@ -101,7 +110,7 @@ pub(super) fn interleave_low(
 pub(super) fn lanes_immediate(
     cpu: &mut Cpu,
     op: &Op,
-    leaf: impl Fn(u128, u128, u8) -> u128,
+    leaf: impl Fn(Vector, Vector, u8) -> Vector,
 ) -> Result<(), Exception> {
     lanes(cpu, op, |a, b| leaf(a, b, op.immediate as u8))
 }
@@ -111,11 +120,11 @@ pub(super) fn lanes_immediate(
 pub(super) fn by_immediate(
     cpu: &mut Cpu,
     op: &Op,
-    leaf: impl Fn(u128, u128) -> u128,
+    leaf: impl Fn(Vector, Vector) -> Vector,
 ) -> Result<(), Exception> {
     cpu.mmx_check()?;
     cpu.mmx_enter();
     let a = cpu.mmx(op.regs[0]);
-    cpu.set_mmx(op.regs[0], leaf(u128::from(a), u128::from(op.immediate as u8)) as u64);
+    cpu.set_mmx(op.regs[0], leaf(Vector::from_low(a), Vector::from_low(op.immediate & 0xff)).low());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Data movement between XMM, MMX and general registers and memory (SDM vol. 1, 5.4.1, 5.5.1.1, 5.6.1.1).
 
+use super::lanes::Vector;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, reg};
@@ -18,10 +19,10 @@ fn mov_aligned(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 fn mov_unaligned(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = cpu.xmm_source_unaligned(op, 1)?;
     if op.regs[0] != reg::NONE {
-        cpu.state.set_xmm(op.regs[0], value);
+        cpu.set_vector(op.regs[0], value);
         return Ok(());
     }
-    cpu.store_bytes(op, value.to_le_bytes())
+    cpu.store_bytes(op, value.to_bytes())
 }
 
 /// MOVSS, MOVSD: a load clears the rest of the register, a register move keeps it.
@@ -31,7 +32,7 @@ fn movss(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         return cpu.store_bytes(op, value.to_le_bytes());
     }
     if op.regs[1] == reg::NONE {
-        cpu.state.set_xmm(op.regs[0], u128::from(value));
+        cpu.set_vector(op.regs[0], Vector::from_low(u64::from(value)));
     } else {
         cpu.set_low_double(op.regs[0], value);
     }
@@ -44,7 +45,7 @@ fn movsd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         return cpu.store_bytes(op, value.to_le_bytes());
     }
     if op.regs[1] == reg::NONE {
-        cpu.state.set_xmm(op.regs[0], u128::from(value));
+        cpu.set_vector(op.regs[0], Vector::from_low(value));
     } else {
         cpu.set_low_quad(op.regs[0], value);
     }
@@ -57,7 +58,7 @@ fn movq_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     if op.regs[0] == reg::NONE {
         return cpu.store_bytes(op, value.to_le_bytes());
     }
-    cpu.state.set_xmm(op.regs[0], u128::from(value));
+    cpu.set_vector(op.regs[0], Vector::from_low(value));
     Ok(())
 }
 
@@ -65,7 +66,7 @@ fn movq_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 fn load_low(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = match op.regs[1] {
         reg::NONE => u64::from_le_bytes(cpu.load_bytes(op)?),
-        register => (cpu.state.xmm(register) >> 64) as u64,
+        register => cpu.vector(register).high(),
     };
     cpu.set_low_quad(op.regs[0], value);
     Ok(())
@@ -79,35 +80,35 @@ fn load_high(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 }
 
 fn store_high(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = (cpu.state.xmm(op.regs[1]) >> 64) as u64;
+    let value = cpu.vector(op.regs[1]).high();
     cpu.store_bytes(op, value.to_le_bytes())
 }
 
 fn movddup(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = u128::from(cpu.quad_source(op, 1)?);
-    cpu.state.set_xmm(op.regs[0], value | value << 64);
+    let value = cpu.quad_source(op, 1)?;
+    cpu.set_vector(op.regs[0], Vector([value, value]));
     Ok(())
 }
 
 fn movd_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = read_general::<W32>(cpu, op)?;
-    cpu.state.set_xmm(op.regs[0], u128::from(value));
+    cpu.set_vector(op.regs[0], Vector::from_low(value));
     Ok(())
 }
 
 fn movq_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = read_general::<W64>(cpu, op)?;
-    cpu.state.set_xmm(op.regs[0], u128::from(value));
+    cpu.set_vector(op.regs[0], Vector::from_low(value));
     Ok(())
 }
 
 fn movd_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.state.xmm(op.regs[1]) as u32;
+    let value = cpu.vector(op.regs[1]).low() as u32;
     write_general::<W32>(cpu, op, u64::from(value))
 }
 
 fn movq_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.state.xmm(op.regs[1]) as u64;
+    let value = cpu.vector(op.regs[1]).low();
     write_general::<W64>(cpu, op, value)
 }
 
@@ -161,14 +162,14 @@ fn movq2dq(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.mmx_check()?;
     cpu.mmx_enter();
     let value = cpu.mmx(op.regs[1]);
-    cpu.state.set_xmm(op.regs[0], u128::from(value));
+    cpu.set_vector(op.regs[0], Vector::from_low(value));
     Ok(())
 }
 
 fn movdq2q(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.mmx_check()?;
     cpu.mmx_enter();
-    let value = cpu.state.xmm(op.regs[1]) as u64;
+    let value = cpu.vector(op.regs[1]).low();
     cpu.set_mmx(op.regs[0], value);
     Ok(())
 }
@@ -208,7 +209,8 @@ fn movnti64(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 
 /// The most significant bits of `count` lanes of `width` bits, lane 0 lowest.
 #[inline(always)]
-fn sign_mask(vector: u128, width: u32, count: u32) -> u64 {
+fn sign_mask(vector: Vector, width: u32, count: u32) -> u64 {
+    let vector = vector.bits();
     (0..count).fold(0, |mask, i| mask | ((vector >> (width * i + width - 1)) as u64 & 1) << i)
 }
 
@@ -220,12 +222,12 @@ fn byte_signs(quad: u64) -> u64 {
 
 /// PMOVMSKB.
 #[inline(always)]
-pub(crate) fn pmovmskb(vector: u128) -> u64 {
-    byte_signs(vector as u64) | byte_signs((vector >> 64) as u64) << 8
+pub(crate) fn pmovmskb(vector: Vector) -> u64 {
+    byte_signs(vector.low()) | byte_signs(vector.high()) << 8
 }
 
 fn pmovmskb_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let mask = pmovmskb(cpu.state.xmm(op.regs[1]));
+    let mask = pmovmskb(cpu.vector(op.regs[1]));
     cpu.put::<W64>(op.regs[0], mask);
     Ok(())
 }
@@ -239,13 +241,13 @@ fn pmovmskb_mmx(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 }
 
 fn movmskps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let mask = sign_mask(cpu.state.xmm(op.regs[1]), 32, 4);
+    let mask = sign_mask(cpu.vector(op.regs[1]), 32, 4);
     cpu.put::<W64>(op.regs[0], mask);
     Ok(())
 }
 
 fn movmskpd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let mask = sign_mask(cpu.state.xmm(op.regs[1]), 64, 2);
+    let mask = sign_mask(cpu.vector(op.regs[1]), 64, 2);
     cpu.put::<W64>(op.regs[0], mask);
     Ok(())
 }
@@ -271,8 +273,8 @@ fn masked_store(cpu: &mut Cpu, op: &Op, data: &[u8], mask: &[u8]) -> Result<(), 
 }
 
 fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let (data, mask) = (cpu.state.xmm(op.regs[1]), cpu.state.xmm(op.regs[2]));
-    masked_store(cpu, op, &data.to_le_bytes(), &mask.to_le_bytes())
+    let (data, mask) = (cpu.vector(op.regs[1]), cpu.vector(op.regs[2]));
+    masked_store(cpu, op, &data.to_bytes(), &mask.to_bytes())
 }
 
 fn maskmovq(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {

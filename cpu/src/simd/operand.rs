@@ -3,6 +3,7 @@
 //! Legacy SSE demands 16-byte alignment of 128-bit memory operands (SDM vol. 1, 10.4.6); the exceptions name the
 //! unaligned shape.
 
+use super::lanes::Vector;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, reg};
@@ -15,27 +16,39 @@ fn check_alignment(linear: u64) -> Result<(), Exception> {
 }
 
 impl Cpu {
+    /// XMM register `register`, by a copy of memory (see `lanes`).
+    #[inline(always)]
+    pub(super) fn vector(&self, register: u8) -> Vector {
+        Vector(self.state.zmm[usize::from(register & 31)].0.as_chunks().0[0])
+    }
+
+    /// Sets an XMM register and leaves the bits above it.
+    #[inline(always)]
+    pub(super) fn set_vector(&mut self, register: u8, value: Vector) {
+        self.state.zmm[usize::from(register & 31)].0.as_chunks_mut().0[0] = value.0;
+    }
+
     /// Operand `position`: an XMM register, or 128 bits of aligned memory.
     #[inline(always)]
-    pub(super) fn xmm_source(&mut self, op: &Op, position: usize) -> Result<u128, Exception> {
+    pub(super) fn xmm_source(&mut self, op: &Op, position: usize) -> Result<Vector, Exception> {
         let register = op.regs[position];
         if register != reg::NONE {
-            return Ok(self.state.xmm(register));
+            return Ok(self.vector(register));
         }
         let linear = self.operand_linear(op, 16, Access::Read)?;
         check_alignment(linear)?;
-        Ok(u128::from_le_bytes(self.read_linear(linear)?))
+        Ok(Vector::from_bytes(self.read_linear(linear)?))
     }
 
     /// Operand `position`: an XMM register, or 128 bits of memory anywhere.
     #[inline(always)]
-    pub(super) fn xmm_source_unaligned(&mut self, op: &Op, position: usize) -> Result<u128, Exception> {
+    pub(super) fn xmm_source_unaligned(&mut self, op: &Op, position: usize) -> Result<Vector, Exception> {
         let register = op.regs[position];
         if register != reg::NONE {
-            return Ok(self.state.xmm(register));
+            return Ok(self.vector(register));
         }
         let linear = self.operand_linear(op, 16, Access::Read)?;
-        Ok(u128::from_le_bytes(self.read_linear(linear)?))
+        Ok(Vector::from_bytes(self.read_linear(linear)?))
     }
 
     /// Operand `position`: the low quadword of an XMM register, or a quadword of memory.
@@ -74,14 +87,14 @@ impl Cpu {
 
     /// Writes 128 bits to operand 0: an XMM register, or aligned memory.
     #[inline(always)]
-    pub(super) fn put_xmm(&mut self, op: &Op, value: u128) -> Result<(), Exception> {
+    pub(super) fn put_xmm(&mut self, op: &Op, value: Vector) -> Result<(), Exception> {
         if op.regs[0] != reg::NONE {
-            self.state.set_xmm(op.regs[0], value);
+            self.set_vector(op.regs[0], value);
             return Ok(());
         }
         let linear = self.operand_linear(op, 16, Access::Write)?;
         check_alignment(linear)?;
-        self.write_linear(linear, value.to_le_bytes())
+        self.write_linear(linear, value.to_bytes())
     }
 
     /// Replaces the low quadword of an XMM register.
@@ -100,10 +113,14 @@ impl Cpu {
 
 /// `xmm1 = leaf(xmm1, xmm2/m128)`.
 #[inline(always)]
-pub(super) fn packed(cpu: &mut Cpu, op: &Op, leaf: impl Fn(u128, u128) -> u128) -> Result<(), Exception> {
+pub(super) fn packed(
+    cpu: &mut Cpu,
+    op: &Op,
+    leaf: impl Fn(Vector, Vector) -> Vector,
+) -> Result<(), Exception> {
     let b = cpu.xmm_source(op, 1)?;
-    let a = cpu.state.xmm(op.regs[0]);
-    cpu.state.set_xmm(op.regs[0], leaf(a, b));
+    let a = cpu.vector(op.regs[0]);
+    cpu.set_vector(op.regs[0], leaf(a, b));
     Ok(())
 }
 
@@ -112,7 +129,7 @@ pub(super) fn packed(cpu: &mut Cpu, op: &Op, leaf: impl Fn(u128, u128) -> u128) 
 pub(super) fn packed_immediate(
     cpu: &mut Cpu,
     op: &Op,
-    leaf: impl Fn(u128, u128, u8) -> u128,
+    leaf: impl Fn(Vector, Vector, u8) -> Vector,
 ) -> Result<(), Exception> {
     packed(cpu, op, |a, b| leaf(a, b, op.immediate as u8))
 }
@@ -122,10 +139,10 @@ pub(super) fn packed_immediate(
 pub(super) fn by_immediate(
     cpu: &mut Cpu,
     op: &Op,
-    leaf: impl Fn(u128, u128) -> u128,
+    leaf: impl Fn(Vector, Vector) -> Vector,
 ) -> Result<(), Exception> {
-    let a = cpu.state.xmm(op.regs[0]);
-    cpu.state.set_xmm(op.regs[0], leaf(a, u128::from(op.immediate as u8)));
+    let a = cpu.vector(op.regs[0]);
+    cpu.set_vector(op.regs[0], leaf(a, Vector::from_low(op.immediate & 0xff)));
     Ok(())
 }
 
@@ -134,12 +151,12 @@ pub(super) fn by_immediate(
 pub(super) fn packed_float(
     cpu: &mut Cpu,
     op: &Op,
-    leaf: impl Fn(u128, u128, u32) -> (u128, u16),
+    leaf: impl Fn(Vector, Vector, u32) -> (Vector, u16),
 ) -> Result<(), Exception> {
     let b = cpu.xmm_source(op, 1)?;
-    let (value, flags) = leaf(cpu.state.xmm(op.regs[0]), b, cpu.state.mxcsr);
+    let (value, flags) = leaf(cpu.vector(op.regs[0]), b, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
-    cpu.state.set_xmm(op.regs[0], value);
+    cpu.set_vector(op.regs[0], value);
     Ok(())
 }
 
@@ -151,7 +168,7 @@ pub(super) fn scalar_f32(
     leaf: impl Fn(u32, u32, u32) -> (u32, u16),
 ) -> Result<(), Exception> {
     let b = cpu.double_source(op, 1)?;
-    let a = cpu.state.xmm(op.regs[0]) as u32;
+    let a = cpu.vector(op.regs[0]).low() as u32;
     let (value, flags) = leaf(a, b, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
     cpu.set_low_double(op.regs[0], value);
@@ -166,7 +183,7 @@ pub(super) fn scalar_f64(
     leaf: impl Fn(u64, u64, u32) -> (u64, u16),
 ) -> Result<(), Exception> {
     let b = cpu.quad_source(op, 1)?;
-    let a = cpu.state.xmm(op.regs[0]) as u64;
+    let a = cpu.vector(op.regs[0]).low();
     let (value, flags) = leaf(a, b, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
     cpu.set_low_quad(op.regs[0], value);

@@ -3,9 +3,9 @@
 //! With plain operands (normal numbers and zeros) and a result that is neither tiny nor infinite, the only exception
 //! an operation can raise is precision. Programs leave that one masked and sticky after their first division, so
 //! from then on, and with rounding to nearest, there is nothing to report. Everything else goes to `float`.
-//! Comparisons and exact conversions of plain operands raise nothing at all.
+//! Comparisons and exact conversions of plain operands raise nothing at all; roundings raise precision if they round.
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use crate::float::{Arith, IntSize, sse};
 use std::cmp::Ordering;
 
@@ -91,28 +91,30 @@ pub(crate) fn arith_f64(operation: Arith, a: u64, b: u64, mxcsr: u32) -> (u64, u
 
 /// Four single-precision lanes; like `float::sse::arith_f32x4`.
 #[inline(always)]
-pub(crate) fn arith_f32x4(operation: Arith, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn arith_f32x4(operation: Arith, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     if may_try(operation, mxcsr) {
-        let (a, b) = (u32::split(a), u32::split(b));
-        let lane = |i: usize| try_f32(operation, a[i], b[i]);
+        let (x, y) = (u32::split(a), u32::split(b));
+        let lane = |i: usize| try_f32(operation, x[i], y[i]);
         if let (Some(r0), Some(r1), Some(r2), Some(r3)) = (lane(0), lane(1), lane(2), lane(3)) {
             return (u32::join([r0, r1, r2, r3]), 0);
         }
     }
-    sse::arith_f32x4(operation, a, b, mxcsr)
+    let (result, flags) = sse::arith_f32x4(operation, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
 }
 
 /// Two double-precision lanes; like `float::sse::arith_f64x2`.
 #[inline(always)]
-pub(crate) fn arith_f64x2(operation: Arith, a: u128, b: u128, mxcsr: u32) -> (u128, u16) {
+pub(crate) fn arith_f64x2(operation: Arith, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
     if may_try(operation, mxcsr) {
-        let low = try_f64(operation, a as u64, b as u64);
-        let high = try_f64(operation, (a >> 64) as u64, (b >> 64) as u64);
+        let low = try_f64(operation, a.low(), b.low());
+        let high = try_f64(operation, a.high(), b.high());
         if let (Some(low), Some(high)) = (low, high) {
             return (u64::join([low, high]), 0);
         }
     }
-    sse::arith_f64x2(operation, a, b, mxcsr)
+    let (result, flags) = sse::arith_f64x2(operation, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
 }
 
 /// COMISS and UCOMISS; like `float::sse::order_f32`.
@@ -172,36 +174,105 @@ pub(crate) fn int_to_f64(a: i64, mxcsr: u32) -> (u64, u16) {
     sse::int_to_f64(a, mxcsr)
 }
 
-/// CVTSD2SI and CVTTSD2SI; like `float::sse::f64_to_int`.
-#[inline(always)]
-pub(crate) fn f64_to_int(a: u64, size: IntSize, truncate: bool, mxcsr: u32) -> (i64, u16) {
-    let x = f64::from_bits(a);
-    let limit = if size == IntSize::I32 { 2147483647.0 } else { 9007199254740992.0 };
-    if x.abs() < limit && plain_f64(a) {
-        let result = x as i64;
-        // An integer needs no rounding.
-        if result as f64 == x {
-            return (result, 0);
+/// What follows is the same for both formats, but for the range in which every number is an integer or has a fraction
+/// that rounding can see.
+macro_rules! to_integers {
+    ($bits:ty, $float:ty, $plain:ident, $whole:literal, $by:ident, $round:ident, $to_int:ident, $holds:ident) => {
+        /// `x` rounded to an integer by a rounding-control field.
+        #[inline(always)]
+        fn $by(x: $float, control: u32) -> $float {
+            match control & 3 {
+                0 => x.round_ties_even(),
+                1 => x.floor(),
+                2 => x.ceil(),
+                _ => x.trunc(),
+            }
         }
-        if truncate {
-            return (result, PRECISION as u16);
+
+        /// One lane of ROUNDPS and relatives; like its namesake in `float::sse`.
+        #[inline(always)]
+        pub(crate) fn $round(a: $bits, control: u8, mxcsr: u32) -> ($bits, u16) {
+            let x = <$float>::from_bits(a);
+            if x.abs() < $whole && $plain(a) {
+                let from_mxcsr = control & 4 != 0;
+                let result = $by(x, if from_mxcsr { mxcsr >> 13 } else { u32::from(control) });
+                let inexact = result != x && control & 8 == 0;
+                return (result.to_bits(), if inexact { PRECISION as u16 } else { 0 });
+            }
+            sse::$round(a, control, mxcsr)
         }
-    }
-    sse::f64_to_int(a, size, truncate, mxcsr)
+
+        /// A conversion to an integer, truncating or by MXCSR; like its namesake in `float::sse`.
+        #[inline(always)]
+        pub(crate) fn $to_int(a: $bits, size: IntSize, truncate: bool, mxcsr: u32) -> (i64, u16) {
+            let x = <$float>::from_bits(a);
+            let limit = if size == IntSize::I32 { 2147483647.0 } else { $whole };
+            if x.abs() < limit && x.abs() < $whole && $plain(a) {
+                let result = $by(x, if truncate { 3 } else { mxcsr >> 13 });
+                return (result as i64, if result == x { 0 } else { PRECISION as u16 });
+            }
+            sse::$to_int(a, size, truncate, mxcsr)
+        }
+
+        /// Whether one of legacy SSE's eight comparison predicates holds; nothing if the operands need a closer look.
+        #[inline(always)]
+        fn $holds(predicate: u8, a: $bits, b: $bits) -> Option<bool> {
+            if !$plain(a) || !$plain(b) {
+                return None;
+            }
+            let (x, y) = (<$float>::from_bits(a), <$float>::from_bits(b));
+            let holds = match predicate & 3 {
+                0 => x == y,
+                1 => x < y,
+                2 => x <= y,
+                _ => false,
+            };
+            Some(holds != (predicate & 4 != 0))
+        }
+    };
 }
 
-/// CVTSS2SI and CVTTSS2SI; like `float::sse::f32_to_int`.
+to_integers!(u32, f32, plain_f32, 8388608.0, by_control_f32, round_f32, f32_to_int, holds_f32);
+to_integers!(u64, f64, plain_f64, 4503599627370496.0, by_control_f64, round_f64, f64_to_int, holds_f64);
+
+/// CMPSS; like `float::sse::compare_f32`.
 #[inline(always)]
-pub(crate) fn f32_to_int(a: u32, size: IntSize, truncate: bool, mxcsr: u32) -> (i64, u16) {
-    let x = f32::from_bits(a);
-    if x.abs() < 1073741824.0 && plain_f32(a) {
-        let result = x as i64;
-        if result as f32 == x {
-            return (result, 0);
-        }
-        if truncate {
-            return (result, PRECISION as u16);
-        }
+pub(crate) fn compare_f32(predicate: u8, a: u32, b: u32, mxcsr: u32) -> (u32, u16) {
+    match holds_f32(predicate, a, b) {
+        Some(holds) => (u32::from(holds).wrapping_neg(), 0),
+        None => sse::compare_f32(predicate, a, b, mxcsr),
     }
-    sse::f32_to_int(a, size, truncate, mxcsr)
+}
+
+/// CMPSD; like `float::sse::compare_f64`.
+#[inline(always)]
+pub(crate) fn compare_f64(predicate: u8, a: u64, b: u64, mxcsr: u32) -> (u64, u16) {
+    match holds_f64(predicate, a, b) {
+        Some(holds) => (u64::from(holds).wrapping_neg(), 0),
+        None => sse::compare_f64(predicate, a, b, mxcsr),
+    }
+}
+
+/// CMPPS; like `float::sse::compare_f32x4`.
+#[inline(always)]
+pub(crate) fn compare_f32x4(predicate: u8, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
+    let (x, y) = (u32::split(a), u32::split(b));
+    let lane = |i: usize| holds_f32(predicate, x[i], y[i]);
+    if let (Some(h0), Some(h1), Some(h2), Some(h3)) = (lane(0), lane(1), lane(2), lane(3)) {
+        return (u32::join([h0, h1, h2, h3].map(|holds| u32::from(holds).wrapping_neg())), 0);
+    }
+    let (result, flags) = sse::compare_f32x4(predicate, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
+}
+
+/// CMPPD; like `float::sse::compare_f64x2`.
+#[inline(always)]
+pub(crate) fn compare_f64x2(predicate: u8, a: Vector, b: Vector, mxcsr: u32) -> (Vector, u16) {
+    let low = holds_f64(predicate, a.low(), b.low());
+    let high = holds_f64(predicate, a.high(), b.high());
+    if let (Some(low), Some(high)) = (low, high) {
+        return (u64::join([low, high].map(|holds| u64::from(holds).wrapping_neg())), 0);
+    }
+    let (result, flags) = sse::compare_f64x2(predicate, a.bits(), b.bits(), mxcsr);
+    (Vector::from_bits(result), flags)
 }

@@ -1,14 +1,14 @@
 //! Packed shifts (SDM vol. 1, 5.4.6). A count beyond the lane gives zero, or copies of the sign.
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use super::operand::mmx_or_xmm;
 use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 /// The count of a shift: the low quadword of its operand.
 #[inline(always)]
-fn count(operand: u128, limit: u32) -> u32 {
-    (operand as u64).min(u64::from(limit)) as u32
+fn count(operand: Vector, limit: u32) -> u32 {
+    operand.low().min(u64::from(limit)) as u32
 }
 
 macro_rules! shifts {
@@ -16,7 +16,7 @@ macro_rules! shifts {
         $(
             #[doc = concat!(stringify!($mnemonic), ": shifts lanes of ", stringify!($lane), " by the low quadword of b.")]
             #[inline(always)]
-            pub(crate) fn $leaf(a: u128, b: u128) -> u128 {
+            pub(crate) fn $leaf(a: Vector, b: Vector) -> Vector {
                 let count = count(b, <$lane>::BITS);
                 let shift: fn($lane, u32) -> $lane = $shift;
                 <$lane>::map(a, |lane| shift(lane, count))
@@ -51,14 +51,14 @@ shifts! {
 
 /// PSLLDQ: shifts left by b bytes.
 #[inline(always)]
-pub(crate) fn pslldq(a: u128, b: u128) -> u128 {
-    a.unbounded_shl(count(b, 16) * 8)
+pub(crate) fn pslldq(a: Vector, b: Vector) -> Vector {
+    Vector::from_bits(a.bits().unbounded_shl(count(b, 16) * 8))
 }
 
 /// PSRLDQ: shifts right by b bytes.
 #[inline(always)]
-pub(crate) fn psrldq(a: u128, b: u128) -> u128 {
-    a.unbounded_shr(count(b, 16) * 8)
+pub(crate) fn psrldq(a: Vector, b: Vector) -> Vector {
+    Vector::from_bits(a.bits().unbounded_shr(count(b, 16) * 8))
 }
 
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {

@@ -1,6 +1,6 @@
 //! Shuffles, unpacks and packs (SDM vol. 1, 5.4.3, 5.6.1.4, 5.8).
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use super::operand::{self, mmx_or_xmm};
 use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic};
@@ -9,14 +9,14 @@ macro_rules! unpacks {
     ($($low:ident $high:ident($lane:ty);)*) => {$(
         #[doc = concat!("Interleaves the low lanes of ", stringify!($lane), ".")]
         #[inline(always)]
-        pub(crate) fn $low(a: u128, b: u128) -> u128 {
+        pub(crate) fn $low(a: Vector, b: Vector) -> Vector {
             let (a, b) = (<$lane>::split(a), <$lane>::split(b));
             <$lane>::build(|i| if i & 1 == 0 { a[i / 2] } else { b[i / 2] })
         }
 
         #[doc = concat!("Interleaves the high lanes of ", stringify!($lane), ".")]
         #[inline(always)]
-        pub(crate) fn $high(a: u128, b: u128) -> u128 {
+        pub(crate) fn $high(a: Vector, b: Vector) -> Vector {
             let (a, b) = (<$lane>::split(a), <$lane>::split(b));
             let half = a.len() / 2;
             <$lane>::build(|i| if i & 1 == 0 { a[half + i / 2] } else { b[half + i / 2] })
@@ -35,7 +35,7 @@ macro_rules! packs {
     ($($leaf:ident($from:ty => $to:ty);)*) => {$(
         #[doc = concat!("Narrows ", stringify!($from), " lanes of a, then of b, to ", stringify!($to), " with saturation.")]
         #[inline(always)]
-        pub(crate) fn $leaf(a: u128, b: u128) -> u128 {
+        pub(crate) fn $leaf(a: Vector, b: Vector) -> Vector {
             let (a, b) = (<$from>::split(a), <$from>::split(b));
             let half = a.len();
             <$to>::build(|i| {
@@ -61,79 +61,80 @@ fn field(immediate: u8, i: usize) -> usize {
 
 /// PSHUFD.
 #[inline(always)]
-pub(crate) fn pshufd(_a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn pshufd(_a: Vector, b: Vector, immediate: u8) -> Vector {
     let b = u32::split(b);
     u32::build(|i| b[field(immediate, i)])
 }
 
 /// PSHUFLW; its low half is PSHUFW.
 #[inline(always)]
-pub(crate) fn pshuflw(_a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn pshuflw(_a: Vector, b: Vector, immediate: u8) -> Vector {
     let b = u16::split(b);
     u16::build(|i| if i < 4 { b[field(immediate, i)] } else { b[i] })
 }
 
 /// PSHUFHW.
 #[inline(always)]
-pub(crate) fn pshufhw(_a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn pshufhw(_a: Vector, b: Vector, immediate: u8) -> Vector {
     let b = u16::split(b);
     u16::build(|i| if i < 4 { b[i] } else { b[4 + field(immediate, i)] })
 }
 
 /// SHUFPS.
 #[inline(always)]
-pub(crate) fn shufps(a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn shufps(a: Vector, b: Vector, immediate: u8) -> Vector {
     let (a, b) = (u32::split(a), u32::split(b));
     u32::build(|i| if i < 2 { a[field(immediate, i)] } else { b[field(immediate, i)] })
 }
 
 /// SHUFPD.
 #[inline(always)]
-pub(crate) fn shufpd(a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn shufpd(a: Vector, b: Vector, immediate: u8) -> Vector {
     let (a, b) = (u64::split(a), u64::split(b));
     u64::join([a[usize::from(immediate & 1)], b[usize::from(immediate >> 1 & 1)]])
 }
 
 /// PSHUFB: b's lanes are indices into a; bit 7 gives zero.
 #[inline(always)]
-pub(crate) fn pshufb(a: u128, b: u128) -> u128 {
+pub(crate) fn pshufb(a: Vector, b: Vector) -> Vector {
     let a = u8::split(a);
     u8::map(b, |index| if index & 0x80 != 0 { 0 } else { a[usize::from(index & 15)] })
 }
 
 /// PSHUFB on quadwords: with a in both halves, bit 3 of an index does not matter.
 #[inline(always)]
-fn pshufb_mmx(a: u128, b: u128) -> u128 {
-    pshufb(a | a << 64, b)
+fn pshufb_mmx(a: Vector, b: Vector) -> Vector {
+    pshufb(Vector([a.low(), a.low()]), b)
 }
 
 /// PALIGNR: the 256 bits a:b, shifted right by bytes.
 #[inline(always)]
-pub(crate) fn palignr(a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn palignr(a: Vector, b: Vector, immediate: u8) -> Vector {
     let shift = u32::from(immediate) * 8;
     match shift {
         0 => b,
-        1..=127 => b >> shift | a << (128 - shift),
-        _ => a.unbounded_shr(shift - 128),
+        1..=127 => Vector::from_bits(b.bits() >> shift | a.bits() << (128 - shift)),
+        _ => Vector::from_bits(a.bits().unbounded_shr(shift - 128)),
     }
 }
 
 /// PALIGNR on quadwords.
 #[inline(always)]
-fn palignr_mmx(a: u128, b: u128, immediate: u8) -> u128 {
-    (b | a << 64).unbounded_shr(u32::from(immediate) * 8)
+fn palignr_mmx(a: Vector, b: Vector, immediate: u8) -> Vector {
+    let joined = Vector([b.low(), a.low()]).bits();
+    Vector::from_bits(joined.unbounded_shr(u32::from(immediate) * 8))
 }
 
 /// MOVSLDUP: the even lanes, twice each.
 #[inline(always)]
-pub(crate) fn movsldup(_a: u128, b: u128) -> u128 {
+pub(crate) fn movsldup(_a: Vector, b: Vector) -> Vector {
     let b = u32::split(b);
     u32::build(|i| b[i & !1])
 }
 
 /// MOVSHDUP: the odd lanes, twice each.
 #[inline(always)]
-pub(crate) fn movshdup(_a: u128, b: u128) -> u128 {
+pub(crate) fn movshdup(_a: Vector, b: Vector) -> Vector {
     let b = u32::split(b);
     u32::build(|i| b[i | 1])
 }
@@ -146,13 +147,13 @@ fn select_unpack(instruction: &Instruction) -> Option<Hard> {
         Punpcklwd => mmx_or_xmm!(instruction, interleave_low | packed, punpcklwd),
         Punpckldq => mmx_or_xmm!(instruction, interleave_low | packed, punpckldq),
         Punpckhbw if instruction.op0_register().is_mm() => {
-            |cpu, op| super::mmx::lanes(cpu, op, |a, b| punpcklbw(a, b) >> 64)
+            |cpu, op| super::mmx::lanes(cpu, op, |a, b| Vector::from_low(punpcklbw(a, b).high()))
         }
         Punpckhwd if instruction.op0_register().is_mm() => {
-            |cpu, op| super::mmx::lanes(cpu, op, |a, b| punpcklwd(a, b) >> 64)
+            |cpu, op| super::mmx::lanes(cpu, op, |a, b| Vector::from_low(punpcklwd(a, b).high()))
         }
         Punpckhdq if instruction.op0_register().is_mm() => {
-            |cpu, op| super::mmx::lanes(cpu, op, |a, b| punpckldq(a, b) >> 64)
+            |cpu, op| super::mmx::lanes(cpu, op, |a, b| Vector::from_low(punpckldq(a, b).high()))
         }
         Punpckhbw => |cpu, op| operand::packed(cpu, op, punpckhbw),
         Punpckhwd => |cpu, op| operand::packed(cpu, op, punpckhwd),

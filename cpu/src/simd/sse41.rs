@@ -1,7 +1,7 @@
 //! SSE4.1's blends, insertions, extractions, extensions and odd integer sums (SDM vol. 1, 5.10), and the older
 //! PINSRW and PEXTRW.
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use super::moves::write_general;
 use super::operand::{packed, packed_immediate};
 use crate::cpu::Cpu;
@@ -16,14 +16,14 @@ macro_rules! blends {
     ($($variable:ident $immediate:ident($lane:ty);)*) => {$(
         #[doc = concat!("Lanes of ", stringify!($lane), " from b where the mask lane's sign is set, else from a.")]
         #[inline(always)]
-        pub(crate) fn $variable(a: u128, b: u128, mask: u128) -> u128 {
+        pub(crate) fn $variable(a: Vector, b: Vector, mask: Vector) -> Vector {
             let (a, b, mask) = (<$lane>::split(a), <$lane>::split(b), <$lane>::split(mask));
             <$lane>::build(|i| if mask[i] < 0 { b[i] } else { a[i] })
         }
 
         #[doc = concat!("Lanes of ", stringify!($lane), " from b where the immediate's bit is set, else from a.")]
         #[inline(always)]
-        pub(crate) fn $immediate(a: u128, b: u128, immediate: u8) -> u128 {
+        pub(crate) fn $immediate(a: Vector, b: Vector, immediate: u8) -> Vector {
             let (a, b) = (<$lane>::split(a), <$lane>::split(b));
             <$lane>::build(|i| if immediate >> (i & 7) & 1 != 0 { b[i] } else { a[i] })
         }
@@ -37,28 +37,33 @@ blends! {
 
 /// PBLENDVB.
 #[inline(always)]
-pub(crate) fn pblendvb(a: u128, b: u128, mask: u128) -> u128 {
+pub(crate) fn pblendvb(a: Vector, b: Vector, mask: Vector) -> Vector {
     let (a, b, mask) = (i8::split(a), i8::split(b), i8::split(mask));
     i8::build(|i| if mask[i] < 0 { b[i] } else { a[i] })
 }
 
 /// PBLENDW.
 #[inline(always)]
-pub(crate) fn pblendw(a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn pblendw(a: Vector, b: Vector, immediate: u8) -> Vector {
     let (a, b) = (u16::split(a), u16::split(b));
     u16::build(|i| if immediate >> (i & 7) & 1 != 0 { b[i] } else { a[i] })
 }
 
 /// The blends whose mask is XMM0.
 #[inline(always)]
-fn variable_blend(cpu: &mut Cpu, op: &Op, leaf: impl Fn(u128, u128, u128) -> u128) -> Result<(), Exception> {
-    let mask = cpu.state.xmm(0);
+fn variable_blend(
+    cpu: &mut Cpu,
+    op: &Op,
+    leaf: impl Fn(Vector, Vector, Vector) -> Vector,
+) -> Result<(), Exception> {
+    let mask = cpu.vector(0);
     packed(cpu, op, |a, b| leaf(a, b, mask))
 }
 
 fn ptest(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let b = cpu.xmm_source(op, 1)?;
-    let a = cpu.state.xmm(op.regs[0]);
+    let a = cpu.vector(op.regs[0]);
+    let (a, b) = (a.bits(), b.bits());
     let zero = if a & b == 0 { bits::RFLAGS_ZF } else { 0 };
     let carry = if !a & b == 0 { bits::RFLAGS_CF } else { 0 };
     cpu.state.flags.arith = ArithFlags::from_rflags(zero | carry);
@@ -66,15 +71,15 @@ fn ptest(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 }
 
 /// PHMINPOSUW: the least word, and above it its lane.
-pub(crate) fn phminposuw(_a: u128, b: u128) -> u128 {
+pub(crate) fn phminposuw(_a: Vector, b: Vector) -> Vector {
     let words = u16::split(b);
     let (lane, word) = words.iter().enumerate().min_by_key(|&(_, word)| *word).unwrap_or((0, &0));
-    u128::from(*word) | (lane as u128) << 16
+    Vector::from_low(u64::from(*word) | (lane as u64) << 16)
 }
 
 /// MPSADBW: eight sums of absolute differences of one quadruple of b's bytes with the quadruples that begin at eight
 /// successive bytes of a.
-pub(crate) fn mpsadbw(a: u128, b: u128, immediate: u8) -> u128 {
+pub(crate) fn mpsadbw(a: Vector, b: Vector, immediate: u8) -> Vector {
     let (a, b) = (u8::split(a), u8::split(b));
     let (from_a, from_b) = (usize::from(immediate & 4), usize::from(immediate & 3) * 4);
     u16::build(|i| (0..4).map(|k| u16::from(a[from_a + i + k].abs_diff(b[from_b + k]))).sum())
@@ -86,7 +91,7 @@ macro_rules! extensions {
         $(
             #[doc = concat!("Widens the low lanes from ", stringify!($from), " to ", stringify!($to), ".")]
             #[inline(always)]
-            pub(crate) fn $leaf(b: u128) -> u128 {
+            pub(crate) fn $leaf(b: Vector) -> Vector {
                 let b = <$from>::split(b);
                 <$to>::build(|i| <$to>::from(b[i]))
             }
@@ -98,7 +103,7 @@ macro_rules! extensions {
                     Mnemonic::$mnemonic => |cpu, op| {
                         const BYTES: usize = 16 * size_of::<$from>() / size_of::<$to>();
                         let b = low_bytes::<BYTES>(cpu, op)?;
-                        cpu.state.set_xmm(op.regs[0], $leaf(b));
+                        cpu.set_vector(op.regs[0], $leaf(b));
                         Ok(())
                     },
                 )*
@@ -125,14 +130,14 @@ extensions! {
 
 /// Operand 1: an XMM register, or `N` bytes of memory.
 #[inline(always)]
-fn low_bytes<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<u128, Exception> {
+fn low_bytes<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<Vector, Exception> {
     match op.regs[1] {
         reg::NONE => {
             let mut bytes = [0; 16];
             bytes[..N].copy_from_slice(&cpu.load_bytes::<N>(op)?);
-            Ok(u128::from_le_bytes(bytes))
+            Ok(Vector::from_bytes(bytes))
         }
-        register => Ok(cpu.state.xmm(register)),
+        register => Ok(cpu.vector(register)),
     }
 }
 
@@ -188,7 +193,7 @@ fn pinsrw_mmx(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 }
 
 /// INSERTPS: bits 4 and 5 of the immediate choose the lane to replace, bits 0 to 3 the lanes to clear.
-pub(crate) fn insertps(a: u128, lane: u32, immediate: u8) -> u128 {
+pub(crate) fn insertps(a: Vector, lane: u32, immediate: u8) -> Vector {
     let mut lanes = u32::split(a);
     lanes[usize::from(immediate >> 4 & 3)] = lane;
     u32::build(|i| if immediate >> i & 1 != 0 { 0 } else { lanes[i] })
@@ -199,10 +204,10 @@ fn run_insertps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let immediate = op.immediate as u8;
     let lane = match op.regs[1] {
         reg::NONE => u32::from_le_bytes(cpu.load_bytes(op)?),
-        register => u32::split(cpu.state.xmm(register))[usize::from(immediate >> 6)],
+        register => u32::split(cpu.vector(register))[usize::from(immediate >> 6)],
     };
-    let a = cpu.state.xmm(op.regs[0]);
-    cpu.state.set_xmm(op.regs[0], insertps(a, lane, immediate));
+    let a = cpu.vector(op.regs[0]);
+    cpu.set_vector(op.regs[0], insertps(a, lane, immediate));
     Ok(())
 }
 

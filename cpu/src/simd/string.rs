@@ -1,6 +1,6 @@
 //! SSE4.2's string comparisons: PCMPESTRI, PCMPESTRM, PCMPISTRI and PCMPISTRM (SDM vol. 2, 4.1).
 
-use super::lanes::Lane;
+use super::lanes::{Lane, Vector};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, reg};
@@ -43,7 +43,7 @@ impl Control {
 }
 
 /// A vector's elements, sign- or zero-extended.
-fn elements(vector: u128, control: Control) -> [i32; 16] {
+fn elements(vector: Vector, control: Control) -> [i32; 16] {
     let mut result = [0; 16];
     match (control.words(), control.signed()) {
         (false, false) => result.copy_from_slice(&u8::split(vector).map(i32::from)),
@@ -55,7 +55,7 @@ fn elements(vector: u128, control: Control) -> [i32; 16] {
 }
 
 /// Elements before the first zero.
-fn implicit_length(vector: u128, control: Control) -> usize {
+fn implicit_length(vector: Vector, control: Control) -> usize {
     let count = control.elements();
     elements(vector, control)[..count].iter().position(|&element| element == 0).unwrap_or(count)
 }
@@ -88,9 +88,9 @@ fn aggregate(a: &[i32], b: &[i32], control: Control) -> u16 {
 
 /// Compares `a` of `a_length` elements with `b` of `b_length`; lengths beyond the vector count as its size.
 pub(crate) fn compare_strings(
-    a: u128,
+    a: Vector,
     a_length: usize,
-    b: u128,
+    b: Vector,
     b_length: usize,
     immediate: u8,
 ) -> Comparison {
@@ -127,10 +127,10 @@ pub(crate) fn index(result: u16, immediate: u8) -> u32 {
 }
 
 /// The mask that PCMPxSTRM leaves in XMM0.
-pub(crate) fn mask(result: u16, immediate: u8) -> u128 {
+pub(crate) fn mask(result: u16, immediate: u8) -> Vector {
     let control = Control(immediate);
     match (control.most_significant(), control.words()) {
-        (false, _) => u128::from(result),
+        (false, _) => Vector::from_low(u64::from(result)),
         (true, false) => u8::build(|i| (result >> i & 1) as u8 * 0xff),
         (true, true) => u16::build(|i| (result >> i & 1) * 0xffff),
     }
@@ -159,7 +159,7 @@ fn explicit_length(cpu: &mut Cpu, register: u8, lengths: Lengths) -> usize {
 /// Compares the operands, which need no alignment, and sets the flags; gives IntRes2 and the immediate.
 fn compare(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(u16, u8), Exception> {
     let b = cpu.xmm_source_unaligned(op, 1)?;
-    let a = cpu.state.xmm(op.regs[0]);
+    let a = cpu.vector(op.regs[0]);
     let immediate = op.immediate as u8;
     let (a_length, b_length) = match lengths {
         Lengths::Implicit => (implicit_length(a, Control(immediate)), implicit_length(b, Control(immediate))),
@@ -178,7 +178,7 @@ fn to_index(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(), Exception> {
 
 fn to_mask(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(), Exception> {
     let (result, immediate) = compare(cpu, op, lengths)?;
-    cpu.state.set_xmm(0, mask(result, immediate));
+    cpu.set_vector(0, mask(result, immediate));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::environment::{Environment, Refused};
 use crate::exception::Exception;
 use crate::features::CpuModel;
 use crate::op::reg;
-use crate::state::{Segment, SegmentIndex, access, bits};
+use crate::state::{Segment, SegmentIndex, X87, access, bits};
 use rx86_softmmu::{Attention, GuestMemory};
 
 /// Where the tests' memory operand lies: a multiple of 64.
@@ -76,7 +76,7 @@ impl Environment for NoDevices {
     fn end_of_interrupt(&mut self) {}
 }
 
-/// A processor in 64-bit mode, CPL 0, without paging, with SSE and XSAVE enabled; RDI points to the buffer.
+/// A processor in 64-bit mode, CPL 0, without paging, with SSE and XSAVE enabled, the x87 initialised; RDI points to the buffer.
 pub(super) fn processor() -> Cpu {
     let memory = GuestMemory::new(1 << 20).expect("1 MiB of memory");
     let mut cpu = Cpu::new(memory, Box::new(NoDevices), CpuModel::max(), Attention::default());
@@ -87,6 +87,7 @@ pub(super) fn processor() -> Cpu {
     let flat = Segment { base: 0, limit: u32::MAX, access: 0x9b | access::LONG, selector: 8 };
     state.segments[SegmentIndex::CS] = flat;
     state.xcr0 = 0x203;
+    state.x87 = X87::default();
     state.regs[usize::from(reg::RDI)] = BUFFER;
     cpu.paging_changed();
     cpu

@@ -1,6 +1,8 @@
 //! Tests of the whole family.
 
+mod areas;
 mod board;
+mod faults;
 mod random;
 #[cfg(target_arch = "x86_64")]
 mod silicon;

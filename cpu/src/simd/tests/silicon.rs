@@ -10,7 +10,7 @@ use crate::op::reg;
 use crate::state::bits::RFLAGS_ARITH;
 
 /// Random states tried for each instruction.
-const TRIES: u64 = 400;
+const TRIES: u64 = 1000;
 
 /// What an instruction reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
