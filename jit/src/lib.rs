@@ -15,7 +15,12 @@
 //! `select`. So there is nothing to write, and nothing that can differ, when an instruction is added.
 //!
 //! Inside a block, registers and flags are SSA values (`translator::Held`): loaded at their first use, stored where the
-//! block is left. Results that nobody reads before they are replaced cost nothing.
+//! block is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
+//! loads). Flags that a comparison set are remembered as that comparison (`MicroOps::note_difference`), so that CMP and Jcc
+//! become one host comparison; the two values that define the flags are still what is stored.
+//!
+//! RIP is never a constant: `Vcpu` holds the block's own until the block is left, and all else is relative to it. So a
+//! block may run at any linear address, as the interpreter's blocks may, and its code holds no host address either.
 //!
 //! # Leaving a block
 //!
