@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn lists_are_parsed() {
         let io = Wanted { target: "rx86::io", chip: None };
-        assert_eq!(parse("io").unwrap(), [io.clone()]);
+        assert_eq!(parse("io").unwrap(), std::slice::from_ref(&io));
         let serial = Wanted { target: "rx86::io", chip: Some("serial".into()) };
         assert_eq!(parse("io, io:serial").unwrap(), [io, serial]);
         assert!(parse("weather").unwrap_err().to_string().contains("weather"));

@@ -100,7 +100,8 @@ fn real_iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
 fn vm86_iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
     let iopl3 = cpu.state.flags.system & bits::RFLAGS_IOPL == bits::RFLAGS_IOPL;
     let vme = cpu.state.cr4 & bits::CR4_VME != 0;
-    if !iopl3 && !(vme && bytes == 2) {
+    let virtual_flags = vme && bytes == 2;
+    if !(iopl3 || virtual_flags) {
         return Err(Exception::gp(0));
     }
     let popped = pop_frame(cpu, bytes)?;
