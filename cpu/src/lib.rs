@@ -6,6 +6,7 @@
 
 pub mod availability;
 pub mod backend;
+pub mod bare_board;
 pub mod code_map;
 pub mod cpu;
 pub mod decode;
