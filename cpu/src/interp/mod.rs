@@ -24,12 +24,15 @@ pub struct Interpreter {
     /// The next block must be looked at one instruction at a time: trap flag, shadows, breakpoints, RF.
     stepping: bool,
     window_requested: bool,
+    /// Every instruction is traced; looked at once, so that a run without costs nothing.
+    tracing: bool,
 }
 
 impl Interpreter {
     /// An interpreter for `cpu`.
     pub fn new(cpu: Cpu) -> Self {
-        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false }
+        let tracing = tracing::enabled!(target: "rx86::instruction", tracing::Level::TRACE);
+        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false, tracing }
     }
 
     /// The processor.
