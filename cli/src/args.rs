@@ -145,12 +145,13 @@ impl BootArgs {
 /// Parses a memory size such as `512M`.
 fn parse_memory(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+    let unit = &text[digits.len()..];
+    let shift = match unit.to_ascii_uppercase().as_str() {
         // As with other emulators, a bare number counts mebibytes.
         "" | "M" | "MB" | "MIB" => 20,
         "K" | "KB" | "KIB" => 10,
         "G" | "GB" | "GIB" => 30,
-        unit => return Err(format!("unknown unit '{unit}'; write for example 512M or 4G")),
+        _ => return Err(format!("unknown unit '{unit}'; write for example 512M or 4G")),
     };
     let number: u64 =
         digits.parse().map_err(|_| "write a number with a unit, for example 512M or 4G".to_string())?;

@@ -8,7 +8,8 @@ use crate::machine::{Machine, MachineConfig, Outcome, Protocol};
 use crate::stats::Stats;
 use crate::terminal::{self, RawTerminal};
 use crate::trace;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the machine may take to stop when it is asked to.
@@ -29,6 +30,7 @@ pub struct Images {
 /// Boots the images and runs the guest to its end; returns the exit status.
 pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
     if let Some(list) = &args.trace {
+        refuse_overwriting(&images, args.trace_file.as_deref())?;
         trace::install(list, args.trace_file.as_deref(), terminal::is_interactive())?;
     }
     let mut machine = Machine::new(MachineConfig {
@@ -57,6 +59,19 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         None => {}
     }
     Ok(report(outcome))
+}
+
+/// An error if the trace would replace an image that is to be booted.
+fn refuse_overwriting(images: &Images, trace_file: Option<&Path>) -> Result<()> {
+    let Some(trace) = trace_file.and_then(|path| path.canonicalize().ok()) else { return Ok(()) };
+    for image in [Some(&images.kernel), images.initrd.as_ref()].into_iter().flatten() {
+        if let Image::File(path) = image
+            && path.canonicalize().is_ok_and(|path| path == trace)
+        {
+            bail!("--trace-file would overwrite '{image}', which is to be booted; name another file");
+        }
+    }
+    Ok(())
 }
 
 /// Tells the user what is not obvious from the console, and gives the exit status.
