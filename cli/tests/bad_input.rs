@@ -164,7 +164,7 @@ fn devices_pipes_and_forbidden_files() {
     assert_refused(&["--kernel", "/dev/zero"], &["/dev/zero", "not a regular file"]);
     let kernel = folder.file("kernel", &bzimage(&[0xf4]));
     assert_refused(&["--kernel", &kernel, "--initrd", "/dev/null"], &["/dev/null", "not a regular file"]);
-    fs::set_permissions(&kernel, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&kernel, fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads it all the same.
     if fs::File::open(&kernel).is_err() {
         assert_refused(&["--kernel", &kernel], &[&kernel, "may not read"]);
