@@ -4,6 +4,7 @@ pub mod debian;
 mod package;
 
 use crate::args::DemoArgs;
+use crate::image::Image;
 use crate::initrd;
 use crate::machine::Protocol;
 use crate::session::{self, Images};
@@ -36,9 +37,11 @@ pub fn run(args: &DemoArgs) -> Result<u8> {
     let busybox_bytes =
         std::fs::read(&busybox).with_context(|| format!("cannot read '{}'", busybox.display()))?;
     let images = Images {
-        kernel: std::fs::read(&kernel).with_context(|| format!("cannot read '{}'", kernel.display()))?,
-        kernel_name: kernel.display().to_string(),
-        initrd: Some(initrd::busybox(&busybox_bytes, &script).gzip()?),
+        kernel: Image::File(kernel),
+        initrd: Some(Image::Bytes {
+            name: "the demo's initrd".to_string(),
+            bytes: initrd::busybox(&busybox_bytes, &script).gzip()?,
+        }),
         append: "console=ttyS0".to_string(),
         protocol: Protocol::Auto,
     };
