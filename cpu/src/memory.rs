@@ -185,10 +185,10 @@ impl Cpu {
     #[inline(never)]
     fn read_slow(&mut self, linear: u64, data: &mut [u8], system: bool) -> Result<(), Exception> {
         self.stats.slow_accesses += 1;
-        self.data_breakpoints(linear, data.len() as u64, Access::Read);
         // Both pages are translated before a register is read: reading may have effects that a fault could not undo.
         let mut targets = [None; MAX_ACCESS / 16];
         let count = self.translate_pieces(linear, data.len() as u64, Access::Read, system, &mut targets)?;
+        self.data_breakpoints(linear, data.len() as u64, Access::Read);
         let mut done = 0;
         for target in targets.iter().take(count).flatten() {
             let (target, len) = *target;

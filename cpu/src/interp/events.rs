@@ -22,7 +22,11 @@ impl Interpreter {
         if self.cpu.attention.peek() & Attention::INIT != 0 {
             self.take_init();
         }
-        if let Some(exception) = self.cpu.pending_exception.take() {
+        // MOV SS and POP SS hold debug traps back until the next instruction is done.
+        let held_back = self.cpu.state.mov_ss_shadow;
+        if let Some(exception) =
+            self.cpu.pending_exception.take_if(|exception| exception.vector != 1 || !held_back)
+        {
             self.cpu.deliver_exception(exception);
         }
         self.deliver_interrupts();

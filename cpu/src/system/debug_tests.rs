@@ -73,6 +73,16 @@ fn accesses_by_way_of_the_tlb_are_seen_too() {
 }
 
 #[test]
+fn an_access_that_faults_does_not_trap() {
+    // Paging without a page directory: everything faults.
+    let mut cpu = cpu([0x1000, 0, 0, 0], first(3, 0));
+    cpu.state.cr0 |= bits::CR0_PE | bits::CR0_PG;
+    cpu.paging_changed();
+    assert!(cpu.read_linear::<4>(0x1000).is_err() && cpu.write_linear(0x1000, [0; 4]).is_err());
+    assert_eq!(cpu.pending_exception, None);
+}
+
+#[test]
 fn code_breakpoints_hit_the_first_byte_unless_rf_is_set() {
     let mut cpu = cpu([0xffff_fff0, 0, 0, 0], first(0, 0));
     assert_eq!(cpu.check_code_breakpoint(), Err(Exception::db(1)));
