@@ -1,2 +1,47 @@
 //! The `rx86` command.
-fn main() {}
+
+use anyhow::Result;
+use clap::Parser;
+use rx86::args::{self, BootArgs, Cli, Command};
+use rx86::image::Image;
+use rx86::session::{self, Images};
+use rx86::{demo, exit_status};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!("rx86: {}", args::one_line(&error));
+            return ExitCode::from(exit_status::HOST_ERROR);
+        }
+        // Help and the version come as errors too.
+        Err(text) => {
+            let _ = text.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let status = match &cli.command {
+        Some(Command::Demo(args)) => demo::run(args),
+        None => boot(&cli.boot),
+    };
+    match status {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            // A file's name may hold anything, but an error is one line.
+            let line = format!("{error:#}").replace(char::is_control, "?");
+            eprintln!("rx86: {line}");
+            ExitCode::from(exit_status::HOST_ERROR)
+        }
+    }
+}
+
+fn boot(args: &BootArgs) -> Result<u8> {
+    let images = Images {
+        kernel: Image::File(args.kernel()?.clone()),
+        initrd: args.initrd.clone().map(Image::File),
+        append: args.append.clone(),
+        protocol: args.boot_protocol,
+    };
+    session::run(images, &args.machine)
+}

@@ -3,6 +3,8 @@
 
 use crate::exception::Exception;
 use crate::state::{Segment, Vcpu};
+use crate::system::event::Event;
+use rx86_softmmu::WalkStep;
 
 /// Why `X86Ops::run` came back (after `kvm_run`'s exit reasons).
 ///
@@ -99,6 +101,16 @@ pub trait X86Ops: Send {
     fn request_interrupt_window(&mut self);
     /// Makes an exception pending, delivered before the next instruction.
     fn queue_exception(&mut self, exception: Exception);
+
+    /// The board's A20 gate.
+    fn set_a20(&mut self, open: bool);
+
+    /// The last delivered events, oldest first, each with the RIP that it interrupted.
+    fn recent_events(&self) -> Vec<(Event, u64)>;
+    /// Up to `bytes` bytes at a linear address as a debugger sees them: no faults, no accessed bits, RAM only.
+    fn peek(&mut self, linear: u64, bytes: usize) -> Vec<u8>;
+    /// The page-table entries that the translation of `linear` reads; empty without paging.
+    fn page_walk(&mut self, linear: u64) -> Vec<WalkStep>;
 
     /// Runs until something needs the machine; about `budget` instructions at most.
     fn run(&mut self, budget: u64) -> Exit;

@@ -91,6 +91,14 @@ pub trait MicroOps: Sized {
     fn flags(&mut self) -> ArithFlags<Self::Int>;
     /// Sets the values that define the arithmetic flags.
     fn set_flags(&mut self, flags: ArithFlags<Self::Int>);
+    /// Tells that the flags just set are those of `a - b` of width `W`; an engine may remember it for `known_condition`.
+    #[inline(always)]
+    fn note_difference<W: Width>(&mut self, _a: Self::Int, _b: Self::Int) {}
+    /// Condition `code` (0 to 15, as encoded in Jcc) as 0 or 1, if the engine knows it without looking at the flags.
+    #[inline(always)]
+    fn known_condition(&mut self, _code: u8) -> Option<Self::Int> {
+        None
+    }
     /// The fault, if a near target cannot be jumped to.
     fn check_target(&mut self, target: Self::Int) -> Result<(), Self::Fault>;
     /// Continues at a near target (an offset in CS, already cut to the operand size); checks it.

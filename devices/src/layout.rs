@@ -73,5 +73,7 @@ pub const IRQ_SERIAL: u8 = 4;
 pub const IRQ_RTC: u8 = 8;
 /// The ACPI system control interrupt; level triggered, active high.
 pub const IRQ_SCI: u8 = 9;
+/// The coprocessor's error line.
+pub const IRQ_FERR: u8 = 13;
 /// The mouse port.
 pub const IRQ_AUX: u8 = 12;

@@ -1,6 +1,6 @@
 //! ADD, ADC, SUB, SBB, CMP, AND, OR, XOR, TEST, INC, DEC, NEG, NOT, ADCX, ADOX.
 
-use super::flags::{aux_of, carry, overflow_of, replace_carry, set_add, set_logic, set_sub};
+use super::flags::{aux_of, carry, overflow_of, replace_carry, set_add, set_logic, set_sub, set_sub_borrow};
 use super::operand::{Immediate, Memory, Register, Shape, Source, Target, by_width, shape, width_of};
 use crate::op::Op;
 use crate::ops::{Meaning, MicroOps};
@@ -70,7 +70,7 @@ impl Alu for Sbb {
     }
     #[inline(always)]
     fn set_flags<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int) {
-        set_sub::<M, W>(m, a, b, result);
+        set_sub_borrow::<M, W>(m, a, b, result);
     }
 }
 

@@ -28,9 +28,16 @@ pub(super) fn set_add<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, re
     set_from_carries::<M, W>(m, result, carries);
 }
 
-/// Sets the flags of `a - b = result`, with or without a borrow in.
+/// Sets the flags of `a - b = result`.
 #[inline(always)]
 pub(super) fn set_sub<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int) {
+    set_sub_borrow::<M, W>(m, a, b, result);
+    m.note_difference::<W>(a, b);
+}
+
+/// Sets the flags of `a - b = result`, with or without a borrow in.
+#[inline(always)]
+pub(super) fn set_sub_borrow<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int) {
     let not_a = m.not::<W>(a);
     let generated = m.and(not_a, b);
     let same = m.xor(not_a, b);
@@ -59,6 +66,9 @@ pub(super) fn aux_of<M: MicroOps>(m: &mut M, carry: M::Int, overflow: M::Int) ->
 /// CF as 0 or 1.
 #[inline(always)]
 pub(super) fn carry<M: MicroOps>(m: &mut M) -> M::Int {
+    if let Some(carry) = m.known_condition(2) {
+        return carry;
+    }
     let aux = m.flags().aux;
     m.shr_by(aux, 63)
 }
@@ -110,6 +120,9 @@ fn parity_of<M: MicroOps>(m: &mut M, flags: ArithFlags<M::Int>) -> M::Int {
 /// Condition `CC` (0 to 15, as encoded in Jcc, SETcc and CMOVcc) as 0 or 1.
 #[inline(always)]
 pub(super) fn condition<M: MicroOps, const CC: u8>(m: &mut M) -> M::Int {
+    if let Some(holds) = m.known_condition(CC) {
+        return holds;
+    }
     let flags = m.flags();
     let holds = match CC >> 1 {
         0 => overflow_of(m, flags.aux),

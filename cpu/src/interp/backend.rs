@@ -4,6 +4,8 @@ use super::Interpreter;
 use crate::backend::{EngineStats, Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
 use crate::state::{Segment, Vcpu};
+use crate::system::event::Event;
+use rx86_softmmu::WalkStep;
 
 impl X86Ops for Interpreter {
     fn name(&self) -> &'static str {
@@ -71,6 +73,32 @@ impl X86Ops for Interpreter {
 
     fn queue_exception(&mut self, exception: Exception) {
         self.cpu.pending_exception = Some(exception);
+    }
+
+    fn set_a20(&mut self, open: bool) {
+        self.cpu.set_a20(open);
+    }
+
+    fn recent_events(&self) -> Vec<(Event, u64)> {
+        self.cpu.recent_events.iter().collect()
+    }
+
+    fn peek(&mut self, linear: u64, bytes: usize) -> Vec<u8> {
+        let mmu = &self.cpu.mmu;
+        let mut data = Vec::new();
+        let mut byte = [0];
+        for at in (0..bytes as u64).map(|i| linear.wrapping_add(i)) {
+            let gpa = rx86_softmmu::probe(mmu.memory(), mmu.context(), at).map(|translation| translation.gpa);
+            match gpa.filter(|&gpa| mmu.memory().read(gpa, &mut byte).is_ok()) {
+                Some(_) => data.push(byte[0]),
+                None => break,
+            }
+        }
+        data
+    }
+
+    fn page_walk(&mut self, linear: u64) -> Vec<WalkStep> {
+        rx86_softmmu::walk_trace(self.cpu.mmu.memory(), self.cpu.mmu.context(), linear)
     }
 
     fn run(&mut self, budget: u64) -> Exit {

@@ -30,8 +30,6 @@ mod segment_load;
 mod software_interrupt;
 mod tables;
 mod task;
-#[cfg(test)]
-mod test_board;
 mod time_random;
 mod translations;
 mod verify;

@@ -19,14 +19,16 @@ use crate::debug_exit::DebugExit;
 use crate::i8042::I8042;
 use crate::ioapic::IoApic;
 use crate::lapic::{LocalApic, TscClock};
-use crate::layout::{IRQ_AUX, IRQ_KEYBOARD, IRQ_PIT, IRQ_RTC, IRQ_SCI, IRQ_SERIAL, PIC_MASTER, PIC_SLAVE};
+use crate::layout::{
+    IRQ_AUX, IRQ_FERR, IRQ_KEYBOARD, IRQ_PIT, IRQ_RTC, IRQ_SCI, IRQ_SERIAL, PIC_MASTER, PIC_SLAVE,
+};
 use crate::pci::{HostBridge, IsaBridge, PciBus, Slot};
 use crate::pic::PicPair;
 use crate::pit::Pit;
 use crate::power::{PmTimerWidth, Power};
 use crate::rtc::Rtc;
 use crate::serial::{Serial, SerialSink};
-use crate::{Clock, Device, WireHarness};
+use crate::{Clock, Device, Wire, WireHarness};
 
 use ports::{PortMap, Target};
 
@@ -90,6 +92,8 @@ pub struct Board {
     ioapic: IoApic,
     lapics: Vec<Arc<Mutex<LocalApic>>>,
     attentions: Vec<Attention>,
+    /// The coprocessor's error line, which a PC board carries to the interrupt controller.
+    ferr: Wire,
     /// The INTR output of the interrupt controllers as last routed.
     pic_output: bool,
     serial_queue: VecDeque<u8>,
@@ -134,6 +138,7 @@ impl Board {
             ioapic: IoApic::new(IOAPIC_ID),
             lapics,
             attentions,
+            ferr: harness.wire(IRQ_FERR),
             harness,
             pic_output: false,
             serial_queue: VecDeque::new(),
@@ -207,6 +212,12 @@ impl Board {
     /// Sends a break to COM1; lost while the guest does not listen.
     pub fn serial_break(&mut self) {
         self.serial.receive_break();
+        self.route();
+    }
+
+    /// Drives the coprocessor's error line (FERR#), IRQ 13.
+    pub fn set_ferr(&mut self, asserted: bool) {
+        self.ferr.set(asserted);
         self.route();
     }
 

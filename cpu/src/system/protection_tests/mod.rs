@@ -9,7 +9,7 @@ mod transfers;
 mod vm86;
 
 use super::event::{Event, EventSource};
-use super::test_board::TestBoard;
+use crate::bare_board::BareBoard;
 use crate::cpu::Cpu;
 use crate::decode::{Semantics, decode};
 use crate::exception::Exception;
@@ -96,7 +96,7 @@ struct Bench {
 impl Bench {
     /// 32-bit protected mode without paging.
     fn legacy(cpl: u8) -> Self {
-        let mut bench = Self { cpu: TestBoard::default().cpu() };
+        let mut bench = Self { cpu: BareBoard::default().cpu() };
         bench.fill_gdt(FLAT32);
         bench.set_descriptor(TASK, descriptor(TSS as u32, 0x67, 0x8b, 0));
         bench.write(TSS + 4, (STACK0 as u32).to_le_bytes());
@@ -109,7 +109,7 @@ impl Bench {
 
     /// 64-bit mode, paging by identity with `UNMAPPED` and `SUPERVISOR` out of the row.
     fn long(cpl: u8) -> Self {
-        let mut bench = Self { cpu: TestBoard::default().cpu() };
+        let mut bench = Self { cpu: BareBoard::default().cpu() };
         bench.fill_gdt(FLAT64);
         bench.set_descriptor(TASK, descriptor(TSS as u32, 0x67, 0x8b, 0));
         bench.write(TSS + 4, STACK0.to_le_bytes());

@@ -1,0 +1,225 @@
+//! The command line.
+
+use crate::machine::{Engine, Protocol};
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// The smallest guest.
+pub const MEMORY_MIN: u64 = 16 << 20;
+/// The largest guest: what 46 bits of physical address leave after the hole.
+pub const MEMORY_MAX: u64 = 1 << 40;
+
+const EXIT_STATUS_HELP: &str = "\
+Exit status:
+  0    the guest powered itself off
+  2    bad arguments or files, or the host failed
+  4    the guest reset itself and --no-reboot was given
+  6    triple fault; registers, events and the page walk are on standard error
+  8    stopped by Ctrl-A X, a signal, or a closed standard output
+  10   the guest halted with interrupts off, for good
+  odd  the guest wrote N to isa-debug-exit, to report a panic or a result: N * 2 + 1
+
+Keys, when standard input is a terminal:
+  Ctrl-A X quits, Ctrl-A H helps, everything else goes to the guest";
+
+/// Boots a PC in software: an unmodified x86 Linux kernel, on any host, without virtualization.
+#[derive(Debug, Parser)]
+#[command(name = "rx86", version, after_help = EXIT_STATUS_HELP, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do in place of booting a kernel.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to boot.
+    #[command(flatten)]
+    pub boot: BootArgs,
+}
+
+/// The commands beside booting.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Gets a Debian kernel and busybox from the distribution's packages, and boots them to a shell.
+    Demo(DemoArgs),
+}
+
+/// What to boot and on what.
+#[derive(Debug, Args)]
+pub struct BootArgs {
+    /// Linux bzImage, or ELF vmlinux with a PVH entry.
+    #[arg(long, value_name = "FILE", help_heading = "Boot a kernel")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk.
+    #[arg(long, value_name = "FILE", help_heading = "Boot a kernel", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line; console=ttyS0 shows its messages.
+    #[arg(
+        long,
+        value_name = "STRING",
+        default_value = "",
+        requires = "kernel",
+        help_heading = "Boot a kernel"
+    )]
+    pub append: String,
+    /// How a bzImage is entered.
+    #[arg(long, value_enum, default_value_t, value_name = "BITS", help_heading = "Boot a kernel")]
+    pub boot_protocol: Protocol,
+    /// The machine's options.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Options of the machine and the run.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// Guest memory, with K, M or G behind the number.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_memory, help_heading = "Shape the machine")]
+    pub memory: u64,
+    /// What executes the guest.
+    #[arg(long, value_enum, default_value_t, help_heading = "Shape the machine")]
+    pub engine: Engine,
+    /// An isa-debug-exit device, at port 0xf4 unless another is named.
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4",
+          value_parser = parse_port, help_heading = "Shape the machine")]
+    pub debug_exit: Option<u16>,
+    /// Seeds the guest's random numbers; the host's clock does if it is not given.
+    #[arg(long, value_name = "N", help_heading = "Shape the machine")]
+    pub seed: Option<u64>,
+    /// End the run when the guest resets itself.
+    #[arg(long, help_heading = "Shape the machine")]
+    pub no_reboot: bool,
+    /// Print counters at the end, on standard error.
+    #[arg(long, value_enum, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text",
+          help_heading = "Look inside")]
+    pub stats: Option<StatsFormat>,
+    /// Print events: a list of instructions, exceptions, interrupts, io, io:CHIP.
+    #[arg(long, value_name = "TARGETS", help_heading = "Look inside")]
+    pub trace: Option<String>,
+    /// Where the trace goes in place of standard error.
+    #[arg(long, value_name = "FILE", requires = "trace", help_heading = "Look inside")]
+    pub trace_file: Option<PathBuf>,
+}
+
+/// How counters are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatsFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where packages and images are kept.
+    #[arg(long, value_name = "FOLDER")]
+    pub cache: Option<PathBuf>,
+    /// Boot Debian's full kernel in place of the cloud kernel.
+    #[arg(long)]
+    pub full_kernel: bool,
+    /// The machine's options.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// A usage error in one line: what is wrong, clap's tip if it has one, and where the options are explained.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let join = |words: &str| words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let what = join(text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: "));
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let tip = tip.map(|tip| format!("; {}", join(tip))).unwrap_or_default();
+    format!("{what}{tip}; see `rx86 --help`")
+}
+
+impl BootArgs {
+    /// The kernel's path, or what is missing.
+    pub fn kernel(&self) -> Result<&PathBuf> {
+        match &self.kernel {
+            Some(kernel) => Ok(kernel),
+            None => bail!("nothing to boot: pass --kernel FILE, or try `rx86 demo`"),
+        }
+    }
+}
+
+/// Parses a memory size such as `512M`.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &text[digits.len()..];
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        // As with other emulators, a bare number counts mebibytes.
+        "" | "M" | "MB" | "MIB" => 20,
+        "K" | "KB" | "KIB" => 10,
+        "G" | "GB" | "GIB" => 30,
+        _ => return Err(format!("unknown unit '{unit}'; write for example 512M or 4G")),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "write a number with a unit, for example 512M or 4G".to_string())?;
+    let bytes = number.checked_mul(1 << shift).filter(|&bytes| bytes <= MEMORY_MAX);
+    match bytes {
+        None => Err(format!("the most is {} GiB", MEMORY_MAX >> 30)),
+        Some(bytes) if bytes < MEMORY_MIN => Err(format!("the least is {} MiB", MEMORY_MIN >> 20)),
+        Some(bytes) if bytes % 4096 != 0 => Err("use a multiple of 4 KiB".to_string()),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+/// Parses a port, decimal or hexadecimal.
+fn parse_port(text: &str) -> Result<u16, String> {
+    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u16::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "write a port from 0 to 0xffff, for example 0xf4".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_sizes() {
+        for (text, bytes) in [("512M", 512 << 20), ("2g", 2 << 30), ("64", 64 << 20), ("32768K", 32 << 20)] {
+            assert_eq!(parse_memory(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "1T", "-5M", "1M", "99999999999999G", "16385K", "12.5M"] {
+            assert!(parse_memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        assert_eq!(parse_port("0xf4"), Ok(0xf4));
+        assert_eq!(parse_port("244"), Ok(0xf4));
+        assert!(parse_port("0x10000").is_err());
+    }
+
+    #[test]
+    fn optional_values_have_their_defaults() {
+        let cli = Cli::try_parse_from(["rx86", "--kernel", "k", "--debug-exit", "--stats"]).unwrap();
+        assert_eq!(cli.boot.machine.debug_exit, Some(0xf4));
+        assert_eq!(cli.boot.machine.stats, Some(StatsFormat::Text));
+        let cli = Cli::try_parse_from(["rx86", "--kernel", "k", "--stats=json"]).unwrap();
+        assert_eq!(cli.boot.machine.stats, Some(StatsFormat::Json));
+    }
+
+    #[test]
+    fn contradictions_are_refused_in_one_line() {
+        let cases: [(&[&str], &str); 9] = [
+            (&["--initrd", "i"], "--kernel"),
+            (&["--append", "a"], "--kernel"),
+            (&["--kernel", "k", "--trace-file", "f"], "--trace"),
+            (&["--kernel", "k", "demo"], "'demo' cannot be used with '--kernel"),
+            (&["demo", "--kernel", "k"], "'--kernel'"),
+            (&["--kernel", "k", "--kernel", "l"], "multiple times"),
+            (&["--kernel", "k", "--memory", "3x"], "unknown unit 'x'"),
+            (&["--kernel", "k", "--engine", "abacus"], "possible values: interp"),
+            (&["--kernle", "k"], "a similar argument exists: '--kernel'"),
+        ];
+        for (arguments, part) in cases {
+            let error = Cli::try_parse_from(["rx86"].iter().chain(arguments)).unwrap_err();
+            let line = one_line(&error);
+            assert!(line.contains(part) && !line.contains('\n'), "{arguments:?}: {line}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `Machine`: memory, the board, a vCPU with its engine, and what was booted.
+
+mod clock;
+mod environment;
+mod report;
+mod run;
+
+pub use report::TripleFault;
+
+use crate::console::{Output, Remote};
+use crate::image::{Image, Role};
+use anyhow::{Context, Result};
+use clock::HostClock;
+use environment::{Request, VcpuEnvironment, lock, split_mix};
+use rx86_cpu::backend::{EngineStats, ResetKind, X86Ops};
+use rx86_cpu::cpu::Cpu;
+use rx86_cpu::features::CpuModel;
+use rx86_cpu::interp::Interpreter;
+use rx86_cpu::op::reg;
+use rx86_cpu::state::{Segment, SegmentIndex, TableRegister, Vcpu};
+use rx86_devices::{Board, BoardConfig, IoCount};
+use rx86_firmware::{BootProtocol, BootRequest, Entry, EntryMode, SegmentImage};
+use rx86_softmmu::{Attention, GuestMemory};
+use std::sync::{Arc, Mutex};
+
+/// Where RAM above the hole begins.
+const HIGH_RAM: u64 = 4 << 30;
+/// IA32_MTRR_DEF_TYPE as firmware leaves it: enabled, write-back by default.
+const MTRR_ENABLED_WRITE_BACK: u64 = 0x806;
+
+/// Which engine executes the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// The interpreter.
+    #[default]
+    Interp,
+}
+
+/// How a bzImage is entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// 64-bit if the kernel can, else 32-bit.
+    #[default]
+    Auto,
+    /// The 64-bit boot protocol.
+    #[value(name = "64")]
+    Bits64,
+    /// The 32-bit boot protocol.
+    #[value(name = "32")]
+    Bits32,
+}
+
+impl From<Protocol> for BootProtocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Auto => Self::Auto,
+            Protocol::Bits64 => Self::Bits64,
+            Protocol::Bits32 => Self::Bits32,
+        }
+    }
+}
+
+/// What a machine is made of.
+pub struct MachineConfig {
+    /// RAM in bytes.
+    pub memory_bytes: u64,
+    /// The kernel.
+    pub kernel: Image,
+    /// The initial RAM disk.
+    pub initrd: Option<Image>,
+    /// The kernel's command line.
+    pub append: String,
+    /// How a bzImage is entered.
+    pub protocol: Protocol,
+    /// The engine.
+    pub engine: Engine,
+    /// The first port of isa-debug-exit, if there is one.
+    pub debug_exit: Option<u16>,
+    /// Whether a reset ends the run.
+    pub no_reboot: bool,
+    /// Seeds RDRAND and the kernel's random number generator.
+    pub seed: u64,
+}
+
+/// Why a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// ACPI S5.
+    PowerOff,
+    /// The guest reset the machine, with `no_reboot`.
+    Reset,
+    /// The guest wrote a value to isa-debug-exit.
+    DebugExit(u32),
+    /// The processor shut down.
+    TripleFault(Box<TripleFault>),
+    /// The processor halted at this RIP with interrupts off: nothing on the board can wake it.
+    HaltedForGood(u64),
+    /// Somebody stopped the machine from outside, or nobody reads its console any more.
+    Stopped,
+}
+
+/// A PC with one vCPU.
+pub struct Machine {
+    config: MachineConfig,
+    memory: Arc<GuestMemory>,
+    board: Arc<Mutex<Board>>,
+    request: Request,
+    clock: Arc<HostClock>,
+    engine: Box<dyn X86Ops>,
+    output: Output,
+    remote: Remote,
+}
+
+impl Machine {
+    /// Builds the machine and loads the kernel. `run` must be called on the thread that called this.
+    pub fn new(config: MachineConfig) -> Result<Self> {
+        let memory = GuestMemory::new(config.memory_bytes).context("cannot give the guest its memory")?;
+        let clock = Arc::new(HostClock::start());
+        let attention = Attention::default();
+        let output = Output::default();
+        let high =
+            memory.regions().iter().filter(|region| region.gpa >= HIGH_RAM).map(|region| region.len).sum();
+        let board = Board::new(
+            BoardConfig {
+                cpus: 1,
+                debug_exit: config.debug_exit,
+                serial: Box::new(output.clone()),
+                unix_seconds_at_boot: (clock.unix_ns_at_start() / 1_000_000_000) as i64,
+                clock: clock.clone(),
+                tsc: clock.clone(),
+                ram_low_bytes: config.memory_bytes - high,
+                ram_high_bytes: high,
+            },
+            vec![attention.clone()],
+        );
+        let board = Arc::new(Mutex::new(board));
+        let request = Request::default();
+        let environment = VcpuEnvironment::new(
+            board.clone(),
+            clock.clone(),
+            attention.clone(),
+            request.clone(),
+            (0, 1),
+            config.seed,
+        );
+        let cpu = Cpu::new(memory.clone(), Box::new(environment), CpuModel::max(), attention.clone());
+        let engine: Box<dyn X86Ops> = match config.engine {
+            Engine::Interp => Box::new(Interpreter::new(cpu)),
+        };
+        let remote = Remote::new(attention);
+        let mut machine = Self { config, memory, board, request, clock, engine, output, remote };
+        machine.load()?;
+        Ok(machine)
+    }
+
+    /// What other threads use to stop the machine and to type.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// The engine's name, as `--engine` takes it.
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    /// The engine's counters.
+    pub fn stats(&self) -> EngineStats {
+        self.engine.stats()
+    }
+
+    /// Accesses by chip.
+    pub fn io_counts(&self) -> Vec<(&'static str, IoCount)> {
+        lock(&self.board).io_counts().collect()
+    }
+
+    /// Loads the kernel and puts the vCPU at its entry.
+    fn load(&mut self) -> Result<()> {
+        let mut seed_state = self.config.seed;
+        let mut rng_seed = [0; 32];
+        for chunk in rng_seed.chunks_mut(8) {
+            chunk.copy_from_slice(&split_mix(&mut seed_state).to_le_bytes());
+        }
+        let config = &self.config;
+        let kernel = config.kernel.read(Role::Kernel, config.memory_bytes)?;
+        let initrd = config.initrd.as_ref().map(|image| image.read(Role::Initrd, config.memory_bytes));
+        let initrd = initrd.transpose()?;
+        let request = BootRequest {
+            kernel: &kernel,
+            initrd: initrd.as_deref(),
+            cmdline: &config.append,
+            cpus: 1,
+            rng_seed,
+            protocol: config.protocol.into(),
+        };
+        let entry = rx86_firmware::load(&self.memory, &request)
+            .with_context(|| format!("cannot boot {}", boots(config)))?;
+        self.engine.reset(ResetKind::PowerOn);
+        let mut state = self.engine.state().clone();
+        apply_entry(&mut state, &entry);
+        self.engine.load_state(&state);
+        Ok(())
+    }
+}
+
+/// The images of a boot, for messages.
+fn boots(config: &MachineConfig) -> String {
+    match &config.initrd {
+        Some(initrd) => format!("'{}' with the initrd '{initrd}'", config.kernel),
+        None => format!("'{}'", config.kernel),
+    }
+}
+
+fn segment(image: &SegmentImage) -> Segment {
+    Segment { base: image.base, limit: image.limit, access: image.access, selector: image.selector }
+}
+
+/// The processor as the boot protocol wants it.
+fn apply_entry(state: &mut Vcpu, entry: &Entry) {
+    state.set_rip(entry.rip);
+    state.regs[usize::from(reg::RSI)] = entry.rsi;
+    state.regs[usize::from(reg::RBX)] = entry.rbx;
+    state.flags.set(entry.rflags);
+    use SegmentIndex as S;
+    state.segments[S::CS] = segment(&entry.code);
+    for index in [S::ES, S::SS, S::DS, S::FS, S::GS] {
+        state.segments[index] = segment(&entry.data);
+    }
+    state.tr = segment(&entry.task);
+    state.gdtr = TableRegister { base: entry.gdt_base, limit: entry.gdt_limit };
+    state.idtr = TableRegister { base: 0, limit: 0 };
+    state.cr0 = entry.cr0;
+    state.cr4 = entry.cr4;
+    state.efer = entry.efer;
+    if let EntryMode::Long64 { cr3 } = entry.mode {
+        state.cr3 = cr3;
+    }
+    state.msrs.mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
+}

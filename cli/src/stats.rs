@@ -1,0 +1,94 @@
+//! `--stats`: what the engine and the board did, for people and as JSON.
+
+use crate::machine::Machine;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// Accesses to one chip.
+#[derive(Debug, Serialize)]
+struct ChipAccesses {
+    reads: u64,
+    writes: u64,
+}
+
+/// All counters of a run.
+#[derive(Debug, Serialize)]
+pub struct Stats {
+    seconds: f64,
+    instructions: BTreeMap<&'static str, u64>,
+    mips: f64,
+    blocks_executed: u64,
+    blocks_decoded: u64,
+    block_cache_hit_rate: f64,
+    blocks_invalidated: u64,
+    tlb_fills: u64,
+    tlb_misses_and_slow_accesses: u64,
+    exceptions: u64,
+    interrupts: u64,
+    port_accesses: u64,
+    mmio_accesses: u64,
+    exits: BTreeMap<&'static str, u64>,
+    chips: BTreeMap<&'static str, ChipAccesses>,
+}
+
+impl Stats {
+    /// The counters of `machine` after running for `elapsed`.
+    pub fn of(machine: &Machine, elapsed: Duration) -> Self {
+        let s = machine.stats();
+        let seconds = elapsed.as_secs_f64();
+        let chips = machine.io_counts().into_iter().filter(|(_, count)| count.reads + count.writes > 0);
+        Self {
+            seconds,
+            instructions: BTreeMap::from([(machine.engine_name(), s.instructions)]),
+            mips: s.instructions as f64 / seconds / 1e6,
+            blocks_executed: s.blocks_executed,
+            blocks_decoded: s.blocks_decoded,
+            block_cache_hit_rate: s.block_hits as f64 / s.blocks_executed.max(1) as f64,
+            blocks_invalidated: s.blocks_invalidated,
+            tlb_fills: s.tlb_fills,
+            tlb_misses_and_slow_accesses: s.slow_accesses,
+            exceptions: s.exceptions,
+            interrupts: s.interrupts,
+            port_accesses: s.port_accesses,
+            mmio_accesses: s.mmio_accesses,
+            exits: BTreeMap::from([("halt", s.exits_halt), ("yield", s.exits_yield)]),
+            chips: chips
+                .map(|(name, count)| (name, ChipAccesses { reads: count.reads, writes: count.writes }))
+                .collect(),
+        }
+    }
+
+    /// One JSON object.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "time                 {:.3} s", self.seconds)?;
+        for (engine, count) in &self.instructions {
+            writeln!(f, "instructions         {count} ({engine})")?;
+        }
+        writeln!(f, "speed                {:.1} million instructions/s", self.mips)?;
+        writeln!(f, "blocks executed      {}", self.blocks_executed)?;
+        writeln!(f, "blocks decoded       {}", self.blocks_decoded)?;
+        writeln!(f, "block cache hits     {:.3} %", self.block_cache_hit_rate * 100.0)?;
+        writeln!(f, "blocks invalidated   {}", self.blocks_invalidated)?;
+        writeln!(f, "TLB fills            {}", self.tlb_fills)?;
+        writeln!(f, "slow accesses        {}", self.tlb_misses_and_slow_accesses)?;
+        writeln!(f, "exceptions           {}", self.exceptions)?;
+        writeln!(f, "interrupts           {}", self.interrupts)?;
+        writeln!(f, "port accesses        {}", self.port_accesses)?;
+        writeln!(f, "register accesses    {}", self.mmio_accesses)?;
+        for (kind, count) in &self.exits {
+            writeln!(f, "{:20} {count}", format!("exits: {kind}"))?;
+        }
+        for (name, chip) in &self.chips {
+            writeln!(f, "{:20} {} reads, {} writes", format!("chip {name}"), chip.reads, chip.writes)?;
+        }
+        Ok(())
+    }
+}

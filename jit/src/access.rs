@@ -1,0 +1,128 @@
+//! Guest memory accesses of translated code: linear addresses, the inline probe of the software TLB, host loads and
+//! stores.
+
+use crate::translator::Translator;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::{InstBuilder, Value};
+use rx86_cpu::op::{AddressForm, Op, reg};
+use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
+use rx86_cpu::width::Width;
+use rx86_softmmu::TlbEntry;
+use rx86_softmmu::tlb::SETS;
+use std::mem::offset_of;
+
+const _: () = assert!(size_of::<TlbEntry>() == 32 && SETS.is_power_of_two());
+
+/// What an access does, and so which tag it is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    /// A write, or a read-modify-write.
+    Write,
+}
+
+impl Translator<'_> {
+    /// The offset part of the memory operand's address, before it is cut to the address size.
+    fn effective_offset(&mut self, op: &Op) -> Value {
+        let displacement = op.displacement as i64 as u64;
+        let sum = match (op.base, op.index) {
+            (reg::RIP, _) => return self.next_rip(displacement),
+            (reg::ZERO, reg::ZERO) => return self.builder.ins().iconst(I64, displacement as i64),
+            (base, reg::ZERO) => self.register(base),
+            (reg::ZERO, index) => self.scaled(index, op.scale),
+            (base, index) => {
+                let base = self.register(base);
+                let index = self.scaled(index, op.scale);
+                self.builder.ins().iadd(base, index)
+            }
+        };
+        self.add_constant(sum, displacement)
+    }
+
+    fn scaled(&mut self, index: u8, scale: u8) -> Value {
+        let index = self.register(index);
+        if scale == 0 { index } else { self.builder.ins().ishl_imm_u(index, i64::from(scale)) }
+    }
+
+    fn cut_to_address_size(&mut self, op: &Op, offset: Value) -> Value {
+        match op.address_mask() {
+            u64::MAX => offset,
+            mask => self.builder.ins().band_imm_u(offset, mask as i64),
+        }
+    }
+
+    /// The effective address, cut to the address size.
+    pub(crate) fn address_offset(&mut self, op: &Op) -> Value {
+        let offset = self.effective_offset(op);
+        self.cut_to_address_size(op, offset)
+    }
+
+    /// The linear address `displacement` bytes from the memory operand. No address that is not canonical is in the TLB,
+    /// so no check is needed here.
+    pub(crate) fn operand_linear(&mut self, op: &Op, displacement: Option<Value>) -> Value {
+        let mut offset = self.effective_offset(op);
+        if let Some(displacement) = displacement {
+            offset = self.builder.ins().iadd(offset, displacement);
+        }
+        if op.form == AddressForm::Checked {
+            offset = self.cut_to_address_size(op, offset);
+        }
+        let segment = usize::from(op.segment);
+        if segment < SegmentIndex::FS {
+            return offset;
+        }
+        let at = offset_of!(Vcpu, segments) + segment * size_of::<Segment>() + offset_of!(Segment, base);
+        let base = self.load_state(at);
+        self.builder.ins().iadd(offset, base)
+    }
+
+    /// The host address of `W` at a linear address; leaves the block before the current instruction if the TLB does not
+    /// know it or the access crosses a page.
+    pub(crate) fn host_address<W: Width>(&mut self, linear: Value, kind: Kind) -> Value {
+        let tlb = self.tlb();
+        let entry_bits = size_of::<TlbEntry>().trailing_zeros();
+        let sets = ((SETS - 1) * size_of::<TlbEntry>()) as i64;
+        let tag_offset = match kind {
+            Kind::Read => offset_of!(TlbEntry, read),
+            Kind::Write => offset_of!(TlbEntry, write),
+        };
+        let flags = self.regions.tlb;
+        // `tlb::set_of`, already multiplied by the size of an entry.
+        let shifted = self.builder.ins().ushr_imm_u(linear, i64::from(12 - entry_bits));
+        let at = self.builder.ins().band_imm_u(shifted, sets);
+        let entry = self.builder.ins().iadd(tlb, at);
+        let tag = self.builder.ins().load(I64, flags, entry, tag_offset as i32);
+        let differs = self.builder.ins().bxor(linear, tag);
+        let limit = 4097 - W::BYTES as i64;
+        let hit = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, differs, limit);
+        self.side_exit_unless(hit);
+        let addend_offset = offset_of!(TlbEntry, addend) as i32;
+        let addend = self.builder.ins().load(I64, flags, entry, addend_offset);
+        self.builder.ins().iadd(linear, addend)
+    }
+
+    /// Loads from guest RAM, zero-extended.
+    pub(crate) fn load_host<W: Width>(&mut self, host: Value) -> Value {
+        let flags = self.regions.guest;
+        let ins = self.builder.ins();
+        match W::BITS {
+            8 => ins.uload8(I64, flags, host, 0),
+            16 => ins.uload16(I64, flags, host, 0),
+            32 => ins.uload32(flags, host, 0),
+            _ => ins.load(I64, flags, host, 0),
+        }
+    }
+
+    /// Stores the low `W` bits to guest RAM.
+    pub(crate) fn store_host<W: Width>(&mut self, host: Value, value: Value) {
+        let flags = self.regions.guest;
+        let ins = self.builder.ins();
+        match W::BITS {
+            8 => ins.istore8(flags, value, host, 0),
+            16 => ins.istore16(flags, value, host, 0),
+            32 => ins.istore32(flags, value, host, 0),
+            _ => ins.store(flags, value, host, 0),
+        };
+    }
+}

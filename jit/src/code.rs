@@ -1,0 +1,82 @@
+//! Host code in executable memory, and the way into it. The crate's only unsafe code.
+
+#![expect(unsafe_code, reason = "makes host code executable and calls it")]
+
+use memmap2::{Mmap, MmapMut};
+use rx86_cpu::cpu::Cpu;
+use rx86_cpu::state::Vcpu;
+use rx86_softmmu::{Mmu, TlbEntry};
+use std::io;
+
+/// What translated code is given.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct JitContext {
+    /// The processor's state.
+    pub(crate) state: *mut Vcpu,
+    /// The `tlb::SETS` entries in use.
+    pub(crate) tlb: *const TlbEntry,
+}
+
+/// One translated block in memory that is executable and not writable.
+#[derive(Debug)]
+pub(crate) struct HostCode {
+    mapping: Mmap,
+    length: usize,
+}
+
+impl HostCode {
+    /// Maps `code`, which must be what Cranelift made of a function that `Translator` wrote, without relocations.
+    pub(crate) fn new(code: &[u8]) -> io::Result<Self> {
+        let mut mapping = MmapMut::map_anon(code.len().max(1))?;
+        mapping[..code.len()].copy_from_slice(code);
+        let mapping = mapping.make_exec()?;
+        synchronize_instruction_cache(&mapping);
+        Ok(Self { mapping, length: code.len() })
+    }
+
+    /// The host instructions.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.mapping[..self.length]
+    }
+
+    /// Executes the block on `cpu`; returns its exit code.
+    pub(crate) fn enter(&self, cpu: &mut Cpu) -> u64 {
+        let mmu = &raw const cpu.mmu;
+        // SAFETY: at TLB_OFFSET an `Mmu` holds the pointer to the entries in use.
+        let tlb = unsafe { mmu.byte_add(Mmu::TLB_OFFSET).cast::<*const TlbEntry>().read() };
+        let mut context = JitContext { state: &raw mut cpu.state, tlb };
+        // SAFETY: the mapping starts with a function that the translator wrote with this signature and the host's C
+        // calling convention.
+        let entry: extern "C" fn(*mut JitContext) -> u64 =
+            unsafe { std::mem::transmute(self.mapping.as_ptr()) };
+        // The function reads and writes `Vcpu` at the offsets of its fields, reads the TLB within its SETS entries, and
+        // accesses guest RAM only through entries whose tag matches; it calls nothing. `cpu` is borrowed mutably, so
+        // nobody else uses its state or changes its TLB meanwhile.
+        entry(&raw mut context)
+    }
+}
+
+/// x86 hosts keep instruction fetches coherent with stores.
+#[cfg(not(target_arch = "aarch64"))]
+fn synchronize_instruction_cache(_code: &[u8]) {}
+
+/// Makes new code visible to instruction fetches (Arm ARM, B2.4.4).
+#[cfg(target_arch = "aarch64")]
+fn synchronize_instruction_cache(code: &[u8]) {
+    use std::arch::asm;
+    // The smallest line that any core has; cleaning a line twice is harmless.
+    const LINE: usize = 16;
+    for line in code.chunks(LINE) {
+        // SAFETY: cleans the data cache line of an address that we may read.
+        unsafe { asm!("dc cvau, {}", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
+    }
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    for line in code.chunks(LINE) {
+        // SAFETY: invalidates the instruction cache line of an address that we may read.
+        unsafe { asm!("ic ivau, {}", in(reg) line.as_ptr(), options(nostack, preserves_flags)) };
+    }
+    // SAFETY: barriers.
+    unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+}

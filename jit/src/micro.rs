@@ -1,0 +1,247 @@
+//! The translator's micro-operations: each emits the IR that computes it.
+
+use crate::access::Kind;
+use crate::translator::{Difference, Translator, Untranslatable};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{I8, I16, I32, I64, Type};
+use cranelift_codegen::ir::{InstBuilder, Value};
+use rx86_cpu::op::{Op, Reg, op_flags, reg};
+use rx86_cpu::ops::{Hard, MicroOps};
+use rx86_cpu::state::ArithFlags;
+use rx86_cpu::width::{W64, Width};
+
+const fn type_of<W: Width>() -> Type {
+    match W::BITS {
+        8 => I8,
+        16 => I16,
+        32 => I32,
+        _ => I64,
+    }
+}
+
+macro_rules! binary {
+    ($($(#[$doc:meta])* $name:ident = $instruction:ident;)*) => {$(
+        $(#[$doc])*
+        fn $name(&mut self, a: Value, b: Value) -> Value {
+            self.builder.ins().$instruction(a, b)
+        }
+    )*};
+}
+
+macro_rules! unary {
+    ($($name:ident = $instruction:ident;)*) => {$(
+        fn $name(&mut self, a: Value) -> Value {
+            self.builder.ins().$instruction(a)
+        }
+    )*};
+}
+
+impl Translator<'_> {
+    fn compare(&mut self, condition: IntCC, a: Value, b: Value) -> Value {
+        let holds = self.builder.ins().icmp(condition, a, b);
+        self.builder.ins().uextend(I64, holds)
+    }
+
+    /// `value` with its low `bits` from bit `shift` on replaced by those of `part`.
+    fn insert<W: Width>(&mut self, value: Value, part: Value, shift: u8) -> Value {
+        let part = self.truncate::<W>(part);
+        let part = if shift == 0 { part } else { self.builder.ins().ishl_imm_u(part, i64::from(shift)) };
+        let kept = self.builder.ins().band_imm_s(value, !(W::MASK << shift) as i64);
+        self.builder.ins().bor(kept, part)
+    }
+}
+
+impl MicroOps for Translator<'_> {
+    type Int = Value;
+    type Fault = Untranslatable;
+
+    fn constant(&mut self, value: u64) -> Value {
+        self.builder.ins().iconst(I64, value as i64)
+    }
+
+    fn get<W: Width>(&mut self, reg: Reg) -> Value {
+        let value = self.register(reg);
+        if W::BITS == 8 && reg & reg::HIGH_BYTE != 0 {
+            let high = self.builder.ins().ushr_imm_u(value, 8);
+            return self.truncate::<W>(high);
+        }
+        self.truncate::<W>(value)
+    }
+
+    fn put<W: Width>(&mut self, reg: Reg, value: Value) {
+        let value = match W::BITS {
+            8 | 16 => {
+                let shift = if W::BITS == 8 { (reg & reg::HIGH_BYTE) >> 3 } else { 0 };
+                let old = self.register(reg);
+                self.insert::<W>(old, value, shift)
+            }
+            _ => self.truncate::<W>(value),
+        };
+        self.set_register(reg, value);
+    }
+
+    fn effective_address(&mut self, op: &Op) -> Value {
+        self.address_offset(op)
+    }
+
+    fn load<W: Width>(&mut self, op: &Op) -> Result<Value, Untranslatable> {
+        let linear = self.operand_linear(op, None);
+        let host = self.host_address::<W>(linear, Kind::Read);
+        Ok(self.load_host::<W>(host))
+    }
+
+    fn load_at<W: Width>(&mut self, op: &Op, displacement: Value) -> Result<Value, Untranslatable> {
+        let linear = self.operand_linear(op, Some(displacement));
+        let host = self.host_address::<W>(linear, Kind::Read);
+        Ok(self.load_host::<W>(host))
+    }
+
+    fn store<W: Width>(&mut self, op: &Op, value: Value) -> Result<(), Untranslatable> {
+        let linear = self.operand_linear(op, None);
+        let host = self.host_address::<W>(linear, Kind::Write);
+        self.store_host::<W>(host, value);
+        Ok(())
+    }
+
+    fn modify_at<W: Width>(
+        &mut self,
+        op: &Op,
+        displacement: Value,
+        change: impl Fn(&mut Self, Value) -> Value,
+    ) -> Result<(Value, Value), Untranslatable> {
+        if op.has(op_flags::LOCK) {
+            return Err(Untranslatable);
+        }
+        let linear = self.operand_linear(op, Some(displacement));
+        let host = self.host_address::<W>(linear, Kind::Write);
+        let old = self.load_host::<W>(host);
+        let new = change(self, old);
+        self.store_host::<W>(host, new);
+        Ok((old, new))
+    }
+
+    fn push<W: Width>(&mut self, _op: &Op, value: Value) -> Result<(), Untranslatable> {
+        let top = self.register(reg::RSP);
+        let top = self.add_constant(top, W::BYTES.wrapping_neg());
+        let host = self.host_address::<W>(top, Kind::Write);
+        self.store_host::<W>(host, value);
+        self.set_register(reg::RSP, top);
+        Ok(())
+    }
+
+    fn peek_stack<W: Width>(&mut self, _op: &Op) -> Result<Value, Untranslatable> {
+        let top = self.register(reg::RSP);
+        let host = self.host_address::<W>(top, Kind::Read);
+        Ok(self.load_host::<W>(host))
+    }
+
+    fn release_stack(&mut self, _op: &Op, bytes: u64) {
+        let top = self.register(reg::RSP);
+        let top = self.add_constant(top, bytes);
+        self.set_register(reg::RSP, top);
+    }
+
+    fn set_stack(&mut self, value: Value) {
+        self.set_register(reg::RSP, value);
+    }
+
+    binary! {
+        add = iadd;
+        mul = imul;
+        mul_high_unsigned = umulhi;
+        mul_high_signed = smulhi;
+        and = band;
+        or = bor;
+        /// Cranelift's shifts take the count modulo the width, too.
+        shl = ishl;
+        shr = ushr;
+        sar = sshr;
+    }
+
+    fn sub(&mut self, a: Value, b: Value) -> Value {
+        // Of one register this sets zero, and the register need not be loaded.
+        if a == b { self.constant(0) } else { self.builder.ins().isub(a, b) }
+    }
+
+    fn xor(&mut self, a: Value, b: Value) -> Value {
+        if a == b { self.constant(0) } else { self.builder.ins().bxor(a, b) }
+    }
+
+    unary! {
+        count_ones = popcnt;
+        leading_zeros = clz;
+        trailing_zeros = ctz;
+        swap_bytes = bswap;
+    }
+
+    fn sign_extend<W: Width>(&mut self, a: Value) -> Value {
+        if W::BITS == 64 {
+            return a;
+        }
+        let low = self.builder.ins().ireduce(type_of::<W>(), a);
+        self.builder.ins().sextend(I64, low)
+    }
+
+    fn truncate<W: Width>(&mut self, a: Value) -> Value {
+        self.cut_to(a, type_of::<W>())
+    }
+
+    fn equal(&mut self, a: Value, b: Value) -> Value {
+        self.compare(IntCC::Equal, a, b)
+    }
+
+    fn less_unsigned(&mut self, a: Value, b: Value) -> Value {
+        self.compare(IntCC::UnsignedLessThan, a, b)
+    }
+
+    fn select(&mut self, condition: Value, a: Value, b: Value) -> Value {
+        self.builder.ins().select(condition, a, b)
+    }
+
+    fn flags(&mut self) -> ArithFlags<Value> {
+        self.arithmetic_flags()
+    }
+
+    fn set_flags(&mut self, flags: ArithFlags<Value>) {
+        self.set_arithmetic_flags(flags);
+    }
+
+    fn note_difference<W: Width>(&mut self, a: Value, b: Value) {
+        self.set_difference(Difference { a, b, width: type_of::<W>() });
+    }
+
+    fn known_condition(&mut self, code: u8) -> Option<Value> {
+        self.condition_of_difference(code)
+    }
+
+    fn check_target(&mut self, target: Value) -> Result<(), Untranslatable> {
+        self.require_canonical(target);
+        Ok(())
+    }
+
+    fn jump(&mut self, target: Value) -> Result<(), Untranslatable> {
+        self.require_canonical(target);
+        self.continue_at(target);
+        Ok(())
+    }
+
+    fn branch(&mut self, op: &Op, condition: Value) -> Result<(), Untranslatable> {
+        if op.operand_bits() != W64::BITS {
+            return Err(Untranslatable);
+        }
+        let taken = self.next_rip(op.immediate);
+        let target = match self.constant_value(condition) {
+            Some(0) => return Ok(()),
+            Some(_) => taken,
+            None => {
+                let next = self.next_rip(0);
+                self.builder.ins().select(condition, taken, next)
+            }
+        };
+        self.jump(target)
+    }
+
+    fn call(&mut self, _function: Hard, _op: &Op) -> Result<(), Untranslatable> {
+        Err(Untranslatable)
+    }
+}
