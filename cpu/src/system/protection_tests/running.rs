@@ -11,7 +11,7 @@ fn run(bench: Bench, code: &[u8]) -> (Exit, Bench) {
     bench.write(HANDLER, [0xf4]);
     let mut interpreter = Interpreter::new(bench.cpu);
     let exit = interpreter.run(1000);
-    (exit, Bench { cpu: std::mem::replace(interpreter.cpu(), TestBoard::default().cpu()) })
+    (exit, Bench { cpu: std::mem::replace(interpreter.cpu(), BareBoard::default().cpu()) })
 }
 
 #[test]
