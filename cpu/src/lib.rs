@@ -10,6 +10,8 @@ pub mod bare_board;
 pub mod code_map;
 pub mod cpu;
 pub mod decode;
+#[cfg(test)]
+mod decode_tests;
 pub mod environment;
 pub mod exception;
 pub mod features;

@@ -22,6 +22,8 @@ mod idle;
 mod instruction_tests;
 mod iret;
 mod msr;
+#[cfg(test)]
+mod protection_tests;
 mod pv;
 mod reset;
 mod segment_load;
