@@ -111,12 +111,18 @@ pub enum StatsFormat {
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Where packages and images are kept.
-    #[arg(long, value_name = "FOLDER")]
+    /// Where the kernel and busybox are kept; rx86 in the user's cache folder unless another is named.
+    #[arg(long, value_name = "FOLDER", help_heading = "Get a guest")]
     pub cache: Option<PathBuf>,
-    /// Boot Debian's full kernel in place of the cloud kernel.
-    #[arg(long)]
+    /// Boot the distribution's full kernel in place of the one for virtual machines.
+    #[arg(long, help_heading = "Get a guest")]
     pub full_kernel: bool,
+    /// A kernel at hand, in place of the distribution's.
+    #[arg(long, value_name = "FILE", conflicts_with = "full_kernel", help_heading = "Get a guest")]
+    pub kernel: Option<PathBuf>,
+    /// A static x86-64 busybox at hand, in place of the distribution's.
+    #[arg(long, value_name = "FILE", help_heading = "Get a guest")]
+    pub busybox: Option<PathBuf>,
     /// The machine's options.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -210,7 +216,7 @@ mod tests {
             (&["--append", "a"], "--kernel"),
             (&["--kernel", "k", "--trace-file", "f"], "--trace"),
             (&["--kernel", "k", "demo"], "'demo' cannot be used with '--kernel"),
-            (&["demo", "--kernel", "k"], "'--kernel'"),
+            (&["demo", "--kernel", "k", "--full-kernel"], "cannot be used with '--full-kernel'"),
             (&["--kernel", "k", "--kernel", "l"], "multiple times"),
             (&["--kernel", "k", "--memory", "3x"], "unknown unit 'x'"),
             (&["--kernel", "k", "--engine", "abacus"], "possible values: interp"),

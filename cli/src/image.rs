@@ -16,6 +16,8 @@ pub enum Role {
     Kernel,
     /// An initial RAM disk.
     Initrd,
+    /// The program that an initial RAM disk is made around.
+    Busybox,
 }
 
 impl fmt::Display for Role {
@@ -23,6 +25,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Kernel => "kernel",
             Self::Initrd => "initrd",
+            Self::Busybox => "busybox",
         })
     }
 }

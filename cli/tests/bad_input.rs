@@ -203,7 +203,9 @@ fn options_that_contradict_each_other() {
     assert_refused(&["--append", "quiet"], &["--kernel"]);
     assert_refused(&[k[0], k[1], k[0], k[1]], &["multiple times"]);
     assert_refused(&[k[0], k[1], "demo"], &["demo", "--kernel"]);
-    assert_refused(&["demo", k[0], k[1]], &["--kernel"]);
+    assert_refused(&["demo", k[0], k[1], "--full-kernel"], &["--kernel", "--full-kernel"]);
+    assert_refused(&["demo", k[0], k[1], "--busybox", &kernel], &[&kernel, "static"]);
+    assert_refused(&["demo", k[0], k[1], "--busybox", "nothing"], &["nothing", "no such file"]);
     assert_refused(&[k[0], k[1], "--trace-file", "t"], &["--trace"]);
     assert_refused(&[k[0], k[1], "--trace", "weather"], &["weather", "exceptions"]);
     assert_refused(&[k[0], k[1], "--trace", "exceptions:pic"], &["exceptions:pic"]);
