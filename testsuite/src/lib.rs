@@ -1,3 +1,5 @@
 //! Tests of the whole of rx86: guests of our own, instruction cases against oracles, benchmarks.
 
+
 pub mod guest;
+pub mod oracle;
