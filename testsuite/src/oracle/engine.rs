@@ -153,7 +153,11 @@ impl EngineOracle {
         let page_fault = vector == u32::from(Exception::PAGE_FAULT);
         let ending = Ending {
             vector,
-            error_code: if page_fault { u32::from_le_bytes(frame[..4].try_into().unwrap_or_default()) } else { 0 },
+            error_code: if page_fault {
+                u32::from_le_bytes(frame[..4].try_into().unwrap_or_default())
+            } else {
+                0
+            },
             address: if page_fault { vcpu.cr2 } else { 0 },
         };
         Outcome { state, memory: self.read::<DATA_BYTES>(DATA_GPA).to_vec(), ending }
@@ -189,7 +193,8 @@ fn start_state(reset: &Vcpu) -> Vcpu {
         | bits::CR0_AM
         | bits::CR0_PG;
     state.cr3 = PML4;
-    state.cr4 = bits::CR4_PAE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_OSXSAVE | bits::CR4_FSGSBASE;
+    state.cr4 =
+        bits::CR4_PAE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_OSXSAVE | bits::CR4_FSGSBASE;
     state.efer = bits::EFER_SCE | bits::EFER_LME | bits::EFER_LMA | bits::EFER_NXE;
     state.xcr0 = 3;
     state.cpl = 3;
@@ -242,7 +247,8 @@ fn store(vcpu: &Vcpu) -> State {
     state.set_ftw(used);
     for i in 0..8u16 {
         let register = x87.regs[usize::from((x87.status >> 11 & 7) + i & 7)];
-        state.set_st(usize::from(i), u128::from(register.sign_exponent) << 64 | u128::from(register.mantissa));
+        state
+            .set_st(usize::from(i), u128::from(register.sign_exponent) << 64 | u128::from(register.mantissa));
     }
     state
 }

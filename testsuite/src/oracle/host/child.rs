@@ -148,12 +148,7 @@ unsafe fn execute(slot: *mut Slot, data: *mut u8, code: *mut u8) {
         ptr::copy_nonoverlapping(memory, data, DATA_BYTES);
         let entry = code.add((*slot).at);
         ptr::copy_nonoverlapping((&raw const (*slot).code).cast(), entry, (*slot).code_len);
-        control().write(Control {
-            entry: entry.addr() as u64,
-            host_rsp: 0,
-            host_mxcsr: 0,
-            slot,
-        });
+        control().write(Control { entry: entry.addr() as u64, host_rsp: 0, host_mxcsr: 0, slot });
         rx86_oracle_enter(&raw const (*slot).state);
         ptr::write_bytes(entry, 0xcc, (*slot).code_len);
         ptr::copy_nonoverlapping(data, memory, DATA_BYTES);
