@@ -88,7 +88,13 @@ fn report(outcome: Outcome) -> u8 {
             eprintln!("rx86: the guest has halted at {rip:#x} with interrupts off, and nothing can wake it");
             exit_status::HALTED_FOR_GOOD
         }
-        Outcome::Stopped => exit_status::STOPPED,
+        Outcome::Stopped => {
+            if terminal::is_interactive() {
+                // The guest's cursor is anywhere; the shell's prompt wants a line of its own.
+                eprintln!("\nrx86: stopped");
+            }
+            exit_status::STOPPED
+        }
     }
 }
 

@@ -187,7 +187,7 @@ fn what_does_not_fit_into_memory() {
     assert_refused(&["--kernel", &kernel, "--initrd", &large, "--memory", "32M"], &[&large, "--memory"]);
     assert_refused(&["--kernel", &kernel, "--initrd", &empty], &[&empty, "empty"]);
     assert_refused(&["--kernel", &kernel, "--initrd", &initrd, "--append", &long], &["5000", "shorten"]);
-    for size in ["0", "1M", "15M", "20000000G", "-1", "3.5G", "lots", ""] {
+    for size in ["0", "1M", "15M", "513G", "20000000G", "-1", "3.5G", "lots", ""] {
         assert_refused(&["--kernel", &kernel, &format!("--memory={size}")], &["--memory"]);
     }
 }
@@ -240,6 +240,35 @@ fn guests_that_end_badly() {
             assert!(!errors.contains("panicked"), "{name} {protocol}: {errors}");
         }
     }
+}
+
+/// Without `--no-reboot` the kernel starts again, and RAM is as the guest left it.
+#[test]
+fn a_reset_boots_again() {
+    let folder = Folder::new("reset");
+    #[rustfmt::skip]
+    let code = [
+        0x81, 0x3c, 0x25, 0, 0, 0x40, 0, 0xdd, 0xcc, 0xbb, 0x0a, // cmp dword [0x400000], 0xabbccdd
+        0x74, 0x11,                                             // je second
+        0xc7, 0x04, 0x25, 0, 0, 0x40, 0, 0xdd, 0xcc, 0xbb, 0x0a, // mov dword [0x400000], 0xabbccdd
+        0xb0, 0xfe, 0xe6, 0x64, 0x0f, 0x0b,                     // the keyboard controller's reset
+        0xb0, 0x21, 0xe6, 0xf4, 0x0f, 0x0b,                     // second: isa-debug-exit
+    ];
+    let kernel = folder.file("kernel", &bzimage(&code));
+    let (status, _, errors) = rx86(&["--kernel", &kernel, "--memory=32M", "--debug-exit"]);
+    assert_eq!((status, errors.as_str()), (0x21 * 2 + 1, ""));
+}
+
+#[test]
+fn counters_are_one_json_object() {
+    let folder = Folder::new("stats");
+    let kernel = folder.file("kernel", &bzimage(&[0xfa, 0xf4]));
+    let (status, console, errors) = rx86(&["--kernel", &kernel, "--memory=32M", "--stats=json"]);
+    assert_eq!((status, console.as_str()), (10, ""));
+    let line = errors.lines().find(|line| line.starts_with('{')).unwrap();
+    let counters: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(counters["instructions"]["interp"], 2);
+    assert_eq!(counters["exits"]["halt"], 1);
 }
 
 #[test]
