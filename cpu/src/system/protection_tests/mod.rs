@@ -3,6 +3,7 @@
 mod fast_calls;
 mod legacy;
 mod long;
+mod running;
 mod tasks;
 mod transfers;
 mod vm86;
