@@ -1,11 +1,11 @@
 //! What a user can pass wrongly: each gets one line on standard error, a non-zero status, and no waiting.
 
-use crate::{Folder, bzimage, rx86};
+use crate::{Folder, bzimage, run_rx86};
 use std::fs;
 
 /// Asserts one line on standard error with all `parts`, the host-error status, and an empty console.
 fn assert_refused(arguments: &[&str], parts: &[&str]) {
-    let (status, console, errors) = rx86(arguments);
+    let (status, console, errors) = run_rx86(arguments);
     assert_eq!(status, 2, "{arguments:?}: {errors}");
     assert_eq!(errors.lines().count(), 1, "{arguments:?}: {errors}");
     assert!(errors.starts_with("rx86: ") && errors.ends_with('\n'), "{arguments:?}: {errors}");
@@ -55,6 +55,29 @@ fn kernels_that_are_none() {
 }
 
 #[test]
+fn initrds_that_are_none() {
+    let folder = Folder::new("initrds");
+    let kernel = folder.file("kernel", &bzimage(&[0xf4]));
+    let whole = rx86::initrd::Builder::new().file("init", 0o755, &noise(5000)).gzip().unwrap();
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("empty", &[], "empty"),
+        ("noise", &noise(5000), "no initrd"),
+        ("text", b"hello\n", "no initrd"),
+        ("kernel-again", &bzimage(&[0xf4]), "no initrd"),
+        ("cut.gz", &whole[..whole.len() / 2], "truncated"),
+        (
+            "cut",
+            &rx86::initrd::Builder::new().file("init", 0o755, &noise(5000)).archive()[..2000],
+            "truncated",
+        ),
+    ];
+    for (name, bytes, part) in cases {
+        let path = folder.file(name, bytes);
+        assert_refused(&["--kernel", &kernel, "--initrd", &path], &[&path, part]);
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let folder = Folder::new("files");
     let kernel = folder.file("kernel", &bzimage(&[0xf4]));
@@ -90,12 +113,14 @@ fn devices_pipes_and_forbidden_files() {
 fn what_does_not_fit_into_memory() {
     let folder = Folder::new("fit");
     let kernel = folder.file("kernel", &bzimage(&[0xf4]));
-    let initrd = folder.file("initrd", &noise(1 << 12));
+    let initrd = folder.file("initrd", &rx86::initrd::Builder::new().gzip().unwrap());
     let empty = folder.file("empty", &[]);
     let huge = folder.path("huge");
     fs::File::create(&huge).unwrap().set_len(3 << 40).unwrap();
     let large = folder.path("large");
-    fs::File::create(&large).unwrap().set_len(31 << 20).unwrap();
+    // A file system image, which is taken as it is.
+    let squashfs = fs::write(&large, b"hsqs").and_then(|()| fs::OpenOptions::new().write(true).open(&large));
+    squashfs.unwrap().set_len(31 << 20).unwrap();
     let long = "x".repeat(5000);
     assert_refused(&["--kernel", &huge], &[&huge, "--memory"]);
     assert_refused(&["--kernel", &kernel, "--initrd", &huge], &[&huge, "--memory"]);

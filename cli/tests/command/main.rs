@@ -43,7 +43,7 @@ impl Drop for Folder {
 }
 
 /// Runs rx86 with nothing on its standard input; returns status, standard output and standard error.
-pub(crate) fn rx86(arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run_rx86(arguments: &[&str]) -> (i32, String, String) {
     let child = Command::new(env!("CARGO_BIN_EXE_rx86"))
         .args(arguments)
         .stdin(Stdio::null())

@@ -1,6 +1,6 @@
 //! How runs end: the exit status of each way, and what is left on standard error.
 
-use crate::{Folder, bzimage, rx86};
+use crate::{Folder, bzimage, run_rx86};
 
 /// A guest that runs, but not to a power-off: the status tells how it ended, and the line says so.
 #[test]
@@ -20,7 +20,7 @@ fn guests_that_end_badly() {
         let kernel = folder.file(name, &bzimage(code));
         for protocol in ["--boot-protocol=64", "--boot-protocol=32"] {
             let arguments = ["--kernel", &kernel, "--memory", "32M", "--no-reboot", "--debug-exit", protocol];
-            let (found, _, errors) = rx86(&arguments);
+            let (found, _, errors) = run_rx86(&arguments);
             assert_eq!(found, status, "{name} {protocol}: {errors}");
             assert!(errors.contains(part), "{name} {protocol}: {errors}");
             assert!(!errors.contains("panicked"), "{name} {protocol}: {errors}");
@@ -41,7 +41,7 @@ fn a_reset_boots_again() {
         0xb0, 0x21, 0xe6, 0xf4, 0x0f, 0x0b,                     // second: isa-debug-exit
     ];
     let kernel = folder.file("kernel", &bzimage(&code));
-    let (status, _, errors) = rx86(&["--kernel", &kernel, "--memory=32M", "--debug-exit"]);
+    let (status, _, errors) = run_rx86(&["--kernel", &kernel, "--memory=32M", "--debug-exit"]);
     assert_eq!((status, errors.as_str()), (0x21 * 2 + 1, ""));
 }
 
@@ -49,7 +49,7 @@ fn a_reset_boots_again() {
 fn counters_are_one_json_object() {
     let folder = Folder::new("stats");
     let kernel = folder.file("kernel", &bzimage(&[0xfa, 0xf4]));
-    let (status, console, errors) = rx86(&["--kernel", &kernel, "--memory=32M", "--stats=json"]);
+    let (status, console, errors) = run_rx86(&["--kernel", &kernel, "--memory=32M", "--stats=json"]);
     assert_eq!((status, console.as_str()), (10, ""));
     let line = errors.lines().find(|line| line.starts_with('{')).unwrap();
     let counters: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -62,7 +62,7 @@ fn help_and_version_are_no_errors() {
     for (arguments, part) in
         [(&["--help"][..], "Exit status"), (&["demo", "--help"], "--cache"), (&["--version"], "rx86 ")]
     {
-        let (status, console, errors) = rx86(arguments);
+        let (status, console, errors) = run_rx86(arguments);
         assert_eq!((status, errors.as_str()), (0, ""), "{arguments:?}");
         assert!(console.contains(part), "{arguments:?}: {console}");
     }
