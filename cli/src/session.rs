@@ -85,7 +85,10 @@ fn report(outcome: Outcome) -> u8 {
             exit_status::TRIPLE_FAULT
         }
         Outcome::HaltedForGood(rip) => {
-            eprintln!("rx86: the guest has halted at {rip:#x} with interrupts off, and nothing can wake it");
+            eprintln!(
+                "rx86: the guest has halted at {rip:#x} with interrupts off and nothing can wake it; if its console says nothing, \
+                 the kernel may be damaged: copy it again"
+            );
             exit_status::HALTED_FOR_GOOD
         }
         Outcome::Stopped => {
