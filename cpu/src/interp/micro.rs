@@ -158,18 +158,16 @@ impl MicroOps for Cpu {
         change: impl Fn(&mut Self, u64) -> u64,
     ) -> Result<(u64, u64), Exception> {
         let linear = self.displaced_linear(op, displacement, W::BYTES, Access::Write)?;
-        if op.has(op_flags::LOCK) && linear & (W::BYTES - 1) == 0 {
-            if let Some(host) = self.mmu.host_for_write(linear, W::BYTES) {
-                loop {
-                    let old = self.read_width::<W>(linear)?;
-                    let new = change(self, old);
-                    if compare_exchange::<W>(host, old, new & W::MASK) {
-                        return Ok((old, new));
-                    }
+        match self.mmu.host_for_write(linear, W::BYTES) {
+            Some(host) if op.has(op_flags::LOCK) && linear & (W::BYTES - 1) == 0 => loop {
+                let old = self.read_width::<W>(linear)?;
+                let new = change(self, old);
+                if compare_exchange::<W>(host, old, new & W::MASK) {
+                    return Ok((old, new));
                 }
-            }
-        } else if self.mmu.host_for_write(linear, W::BYTES).is_none() {
-            self.probe_write(linear, W::BYTES)?;
+            },
+            Some(_) => {}
+            None => self.probe_write(linear, W::BYTES)?,
         }
         let old = self.read_width::<W>(linear)?;
         let new = change(self, old);
