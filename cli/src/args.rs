@@ -17,7 +17,8 @@ Exit status:
   4    the guest reset itself and --no-reboot was given
   6    triple fault; registers, events and the page walk are on standard error
   8    stopped by Ctrl-A X, a signal, or a closed standard output
-  odd  the guest wrote N to isa-debug-exit: N * 2 + 1
+  10   the guest halted with interrupts off, for good
+  odd  the guest wrote N to isa-debug-exit, to report a panic or a result: N * 2 + 1
 
 Keys, when standard input is a terminal:
   Ctrl-A X quits, Ctrl-A H helps, everything else goes to the guest";
@@ -51,7 +52,13 @@ pub struct BootArgs {
     #[arg(long, value_name = "FILE", help_heading = "Boot a kernel", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// The kernel's command line; console=ttyS0 shows its messages.
-    #[arg(long, value_name = "STRING", default_value = "", help_heading = "Boot a kernel")]
+    #[arg(
+        long,
+        value_name = "STRING",
+        default_value = "",
+        requires = "kernel",
+        help_heading = "Boot a kernel"
+    )]
     pub append: String,
     /// How a bzImage is entered.
     #[arg(long, value_enum, default_value_t, value_name = "BITS", help_heading = "Boot a kernel")]
@@ -104,15 +111,31 @@ pub enum StatsFormat {
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Where packages and images are kept.
-    #[arg(long, value_name = "FOLDER")]
+    /// Where the kernel and busybox are kept; rx86 in the user's cache folder unless another is named.
+    #[arg(long, value_name = "FOLDER", help_heading = "Get a guest")]
     pub cache: Option<PathBuf>,
-    /// Boot Debian's full kernel in place of the cloud kernel.
-    #[arg(long)]
+    /// Boot the distribution's full kernel in place of the one for virtual machines.
+    #[arg(long, help_heading = "Get a guest")]
     pub full_kernel: bool,
+    /// A kernel at hand, in place of the distribution's.
+    #[arg(long, value_name = "FILE", conflicts_with = "full_kernel", help_heading = "Get a guest")]
+    pub kernel: Option<PathBuf>,
+    /// A static x86-64 busybox at hand, in place of the distribution's.
+    #[arg(long, value_name = "FILE", help_heading = "Get a guest")]
+    pub busybox: Option<PathBuf>,
     /// The machine's options.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// A usage error in one line: what is wrong, clap's tip if it has one, and where the options are explained.
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let join = |words: &str| words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let what = join(text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: "));
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let tip = tip.map(|tip| format!("; {}", join(tip))).unwrap_or_default();
+    format!("{what}{tip}; see `rx86 --help`")
 }
 
 impl BootArgs {
@@ -128,12 +151,13 @@ impl BootArgs {
 /// Parses a memory size such as `512M`.
 fn parse_memory(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+    let unit = &text[digits.len()..];
+    let shift = match unit.to_ascii_uppercase().as_str() {
         // As with other emulators, a bare number counts mebibytes.
         "" | "M" | "MB" | "MIB" => 20,
         "K" | "KB" | "KIB" => 10,
         "G" | "GB" | "GIB" => 30,
-        unit => return Err(format!("unknown unit '{unit}'; write for example 512M or 4G")),
+        _ => return Err(format!("unknown unit '{unit}'; write for example 512M or 4G")),
     };
     let number: u64 =
         digits.parse().map_err(|_| "write a number with a unit, for example 512M or 4G".to_string())?;
@@ -183,7 +207,25 @@ mod tests {
         assert_eq!(cli.boot.machine.stats, Some(StatsFormat::Text));
         let cli = Cli::try_parse_from(["rx86", "--kernel", "k", "--stats=json"]).unwrap();
         assert_eq!(cli.boot.machine.stats, Some(StatsFormat::Json));
-        assert!(Cli::try_parse_from(["rx86", "--initrd", "i"]).is_err());
-        assert!(Cli::try_parse_from(["rx86", "--trace-file", "f", "--kernel", "k"]).is_err());
+    }
+
+    #[test]
+    fn contradictions_are_refused_in_one_line() {
+        let cases: [(&[&str], &str); 9] = [
+            (&["--initrd", "i"], "--kernel"),
+            (&["--append", "a"], "--kernel"),
+            (&["--kernel", "k", "--trace-file", "f"], "--trace"),
+            (&["--kernel", "k", "demo"], "'demo' cannot be used with '--kernel"),
+            (&["demo", "--kernel", "k", "--full-kernel"], "cannot be used with '--full-kernel'"),
+            (&["--kernel", "k", "--kernel", "l"], "multiple times"),
+            (&["--kernel", "k", "--memory", "3x"], "unknown unit 'x'"),
+            (&["--kernel", "k", "--engine", "abacus"], "possible values: interp"),
+            (&["--kernle", "k"], "a similar argument exists: '--kernel'"),
+        ];
+        for (arguments, part) in cases {
+            let error = Cli::try_parse_from(["rx86"].iter().chain(arguments)).unwrap_err();
+            let line = one_line(&error);
+            assert!(line.contains(part) && !line.contains('\n'), "{arguments:?}: {line}");
+        }
     }
 }

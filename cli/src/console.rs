@@ -3,52 +3,68 @@
 use crate::escape::{Command, EscapeKey, HELP};
 use rx86_devices::serial::SerialSink;
 use rx86_softmmu::Attention;
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// Bytes typed ahead that are kept while the guest does not read; beyond, the reader waits.
 const TYPED_AHEAD_BYTES: usize = 64 * 1024;
+/// How long a non-blocking stream is left alone before it is tried again.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// What other threads ask of the machine's thread.
 #[derive(Clone)]
 pub struct Remote {
-    stop: Arc<AtomicBool>,
-    typed: Arc<Mutex<Vec<u8>>>,
+    shared: Arc<Shared>,
     attention: Attention,
     machine: Thread,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    typed: Mutex<VecDeque<u8>>,
+    /// `typed` has become shorter, or the machine is to stop.
+    room: Condvar,
 }
 
 impl Remote {
     /// A remote of the machine that runs on the calling thread and whose vCPU looks at `attention`.
     pub fn new(attention: Attention) -> Self {
-        Self { stop: Arc::default(), typed: Arc::default(), attention, machine: std::thread::current() }
+        Self { shared: Arc::default(), attention, machine: std::thread::current() }
     }
 
     /// Asks the machine to stop.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
+        // Under the lock the reader either has seen the flag or waits already.
+        drop(lock(&self.shared.typed));
+        self.shared.room.notify_all();
         self.wake();
     }
 
     /// Whether somebody has asked the machine to stop.
     pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.shared.stop.load(Ordering::Acquire)
     }
 
-    /// Takes what was typed since the last call.
-    pub fn take_typed(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.lock_typed())
+    /// Whether one of these `Attention` bits is up.
+    pub fn is_signalled(&self, bits: u32) -> bool {
+        self.attention.peek() & bits != 0
     }
 
-    /// Gives back what the guest did not take.
-    pub fn untake_typed(&self, rest: &[u8]) {
-        self.lock_typed().splice(0..0, rest.iter().copied());
-    }
-
-    fn lock_typed(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
-        self.typed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Offers what was typed to `take`, which returns how many bytes it took; the rest is kept.
+    pub fn hand_over(&self, take: impl FnOnce(&[u8]) -> usize) {
+        let mut typed = lock(&self.shared.typed);
+        if typed.is_empty() {
+            return;
+        }
+        let taken = take(typed.as_slices().0);
+        typed.drain(..taken);
+        self.shared.room.notify_all();
     }
 
     fn wake(&self) {
@@ -57,13 +73,20 @@ impl Remote {
     }
 
     /// Appends typed bytes; waits while too many are kept.
-    fn type_bytes(&self, bytes: &[u8]) {
-        while self.lock_typed().len() > TYPED_AHEAD_BYTES && !self.is_stopped() {
-            std::thread::park_timeout(std::time::Duration::from_millis(10));
+    pub fn type_bytes(&self, bytes: &[u8]) {
+        let mut typed = lock(&self.shared.typed);
+        while typed.len() > TYPED_AHEAD_BYTES && !self.is_stopped() {
+            typed = self.shared.room.wait(typed).unwrap_or_else(PoisonError::into_inner);
         }
-        self.lock_typed().extend_from_slice(bytes);
+        typed.extend(bytes);
+        drop(typed);
         self.wake();
     }
+}
+
+/// The bytes behind a lock are whole at any time, whatever their holder was doing when it panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the guest has written and the host has not yet seen.
@@ -74,44 +97,130 @@ pub struct Output {
 
 impl SerialSink for Output {
     fn transmit(&mut self, byte: u8) {
-        self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(byte);
+        lock(&self.pending).push(byte);
     }
 }
 
 impl Output {
     /// Writes what is pending to standard output.
     pub fn flush(&self) -> io::Result<()> {
-        let mut pending = self.pending.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pending = lock(&self.pending);
         if pending.is_empty() {
             return Ok(());
         }
         let bytes = std::mem::take(&mut *pending);
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&bytes)?;
-        stdout.flush()
+        drop(pending);
+        write_patiently(&mut io::stdout().lock(), &bytes)
     }
 }
 
-/// Reads standard input until it ends, on a thread of its own. With a terminal, the escape key is looked for.
-pub fn spawn_input(remote: Remote, terminal: bool) {
+/// Writes all bytes and flushes. A standard output that somebody has made non-blocking is tried again until it takes them.
+fn write_patiently(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    loop {
+        let outcome = match bytes {
+            [] => out.flush().map(|()| 0),
+            _ => out.write(bytes),
+        };
+        match outcome {
+            Ok(0) if bytes.is_empty() => return Ok(()),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(RETRY),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads standard input until it ends, on a thread of its own. With a terminal, the escape key is looked for, and `quit`
+/// called when it asks to.
+pub fn spawn_input(remote: Remote, terminal: bool, quit: impl FnOnce(&Remote) + Send + 'static) {
     std::thread::spawn(move || {
         let mut key = EscapeKey::default();
         let mut chunk = [0; 1024];
-        while let Ok(count @ 1..) = io::stdin().read(&mut chunk) {
+        loop {
+            let mut typed = match io::stdin().read(&mut chunk) {
+                Ok(0) => return,
+                Ok(count) => &chunk[..count],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(RETRY);
+                    continue;
+                }
+                // A terminal that has gone away: there is no more input.
+                Err(_) => return,
+            };
             if !terminal {
-                remote.type_bytes(&chunk[..count]);
+                remote.type_bytes(typed);
                 continue;
             }
-            let mut guest = Vec::new();
-            let command = key.feed(&chunk[..count], &mut guest);
-            remote.type_bytes(&guest);
-            match command {
-                Some(Command::Quit) => return remote.stop(),
-                Some(Command::Help) => {
-                    let _ = io::stdout().write_all(HELP.as_bytes()).and_then(|()| io::stdout().flush());
+            while !typed.is_empty() {
+                let mut guest = Vec::new();
+                let command = key.feed(&mut typed, &mut guest);
+                remote.type_bytes(&guest);
+                match command {
+                    Some(Command::Quit) => return quit(&remote),
+                    Some(Command::Help) => {
+                        let _ = write_patiently(&mut io::stdout(), HELP.as_bytes());
+                    }
+                    None => {}
                 }
-                None => {}
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a byte at a time, and nothing at every other call.
+    #[derive(Default)]
+    struct Reluctant {
+        taken: Vec<u8>,
+        ready: bool,
+    }
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.ready = !self.ready;
+            if !self.ready {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.taken.extend(&bytes[..1]);
+            Ok(1)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_output_is_lost_on_a_slow_non_blocking_sink() {
+        let mut sink = Reluctant::default();
+        write_patiently(&mut sink, b"abc").unwrap();
+        assert_eq!(sink.taken, b"abc");
+    }
+
+    #[test]
+    fn typed_bytes_keep_their_order_when_the_guest_takes_few() {
+        let attention = Attention::default();
+        let remote = Remote::new(attention.clone());
+        remote.type_bytes(b"abcd");
+        assert!(attention.peek() & Attention::KICK != 0);
+        let mut taken: Vec<u8> = Vec::new();
+        remote.hand_over(|typed| {
+            taken.extend(&typed[..3]);
+            3
+        });
+        remote.type_bytes(b"ef");
+        while taken.len() < 6 {
+            remote.hand_over(|typed| {
+                taken.extend(typed);
+                typed.len()
+            });
+        }
+        assert_eq!(taken, b"abcdef");
+    }
 }

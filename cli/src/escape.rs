@@ -25,18 +25,19 @@ pub struct EscapeKey {
 }
 
 impl EscapeKey {
-    /// Splits typed bytes into what the guest gets (appended to `guest`) and a command; bytes behind a command are dropped.
-    pub fn feed(&mut self, typed: &[u8], guest: &mut Vec<u8>) -> Option<Command> {
-        for &byte in typed {
+    /// Takes bytes from the front of `typed` up to a command's end: the guest's are appended to `guest`.
+    pub fn feed(&mut self, typed: &mut &[u8], guest: &mut Vec<u8>) -> Option<Command> {
+        while let [byte, rest @ ..] = *typed {
+            *typed = rest;
             if !std::mem::take(&mut self.escaped) {
-                if byte == ESCAPE {
+                if *byte == ESCAPE {
                     self.escaped = true;
                 } else {
-                    guest.push(byte);
+                    guest.push(*byte);
                 }
                 continue;
             }
-            match byte {
+            match *byte {
                 b'x' | b'X' => return Some(Command::Quit),
                 b'h' | b'H' | b'?' => return Some(Command::Help),
                 ESCAPE => guest.push(ESCAPE),
@@ -54,23 +55,30 @@ mod tests {
 
     #[test]
     fn commands_and_guest_bytes_are_told_apart() {
-        for (typed, guest, command) in [
-            (&b"ls\r"[..], &b"ls\r"[..], None),
-            (b"\x01x", b"", Some(Command::Quit)),
-            (b"ab\x01X", b"ab", Some(Command::Quit)),
-            (b"\x01h", b"", Some(Command::Help)),
-            (b"\x01\x01", b"\x01", None),
-            (b"\x01k", b"\x01k", None),
-            (b"\x03", b"\x03", None),
-        ] {
-            let mut out = Vec::new();
-            let mut key = EscapeKey::default();
-            let mut found = None;
-            // Byte by byte, as a terminal gives them.
-            for byte in typed {
-                found = found.or(key.feed(&[*byte], &mut out));
+        let cases: [(&[u8], &[u8], &[Command]); 9] = [
+            (b"ls\r", b"ls\r", &[]),
+            (b"\x01x", b"", &[Command::Quit]),
+            (b"ab\x01X", b"ab", &[Command::Quit]),
+            (b"\x01h", b"", &[Command::Help]),
+            (b"a\x01hb\x01?c", b"abc", &[Command::Help, Command::Help]),
+            (b"\x01\x01", b"\x01", &[]),
+            (b"\x01\x01x", b"\x01x", &[]),
+            (b"\x01k", b"\x01k", &[]),
+            (b"\x03", b"\x03", &[]),
+        ];
+        for (typed, guest, commands) in cases {
+            // Whole, and byte by byte, as a terminal gives them.
+            for size in [typed.len(), 1] {
+                let mut out = Vec::new();
+                let mut key = EscapeKey::default();
+                let mut found = Vec::new();
+                for mut chunk in typed.chunks(size) {
+                    while !chunk.is_empty() {
+                        found.extend(key.feed(&mut chunk, &mut out));
+                    }
+                }
+                assert_eq!((&out[..], &found[..]), (guest, commands), "{typed:?} by {size}");
             }
-            assert_eq!((&out[..], found), (guest, command), "{typed:?}");
         }
     }
 }

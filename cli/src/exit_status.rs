@@ -10,6 +10,8 @@ pub const GUEST_RESET: u8 = 4;
 pub const TRIPLE_FAULT: u8 = 6;
 /// The user stopped the machine: the escape key, a signal, or a closed standard output.
 pub const STOPPED: u8 = 8;
+/// The guest's processor halted with interrupts off, so that nothing can wake it.
+pub const HALTED_FOR_GOOD: u8 = 10;
 
 /// The status for a value that the guest wrote to isa-debug-exit: `value * 2 + 1`, as in QEMU.
 pub fn debug_exit(value: u32) -> u8 {
@@ -22,10 +24,11 @@ mod tests {
 
     #[test]
     fn debug_exit_never_equals_a_status_of_ours() {
-        for value in 0..300 {
-            let status = debug_exit(value);
-            assert!(![POWER_OFF, HOST_ERROR, GUEST_RESET, TRIPLE_FAULT, STOPPED].contains(&status));
+        let ours = [POWER_OFF, HOST_ERROR, GUEST_RESET, TRIPLE_FAULT, STOPPED, HALTED_FOR_GOOD];
+        for value in (0..300).chain([u32::MAX]) {
+            assert!(!ours.contains(&debug_exit(value)), "{value}");
         }
+        assert!(ours.iter().enumerate().all(|(i, status)| !ours[..i].contains(status)));
         assert_eq!(debug_exit(0x10), 33);
     }
 }

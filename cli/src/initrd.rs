@@ -115,6 +115,6 @@ mod tests {
         assert_eq!(&archive[110..112], b"a\0");
         assert_eq!(&archive[112..116], b"xyz\0");
         assert_eq!(&archive[116..122], b"070701");
-        assert!(archive.ends_with(b"TRAILER!!!\0\0\0\0") && archive.len() % 4 == 0);
+        assert!(archive.ends_with(b"TRAILER!!!\0\0\0\0") && archive.len().is_multiple_of(4));
     }
 }

@@ -5,7 +5,7 @@ pub mod console;
 pub mod demo;
 pub mod escape;
 pub mod exit_status;
-pub mod files;
+pub mod image;
 pub mod initrd;
 pub mod machine;
 pub mod session;

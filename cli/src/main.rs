@@ -2,13 +2,25 @@
 
 use anyhow::Result;
 use clap::Parser;
-use rx86::args::{BootArgs, Cli, Command};
+use rx86::args::{self, BootArgs, Cli, Command};
+use rx86::image::Image;
 use rx86::session::{self, Images};
-use rx86::{demo, exit_status, files};
+use rx86::{demo, exit_status};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!("rx86: {}", args::one_line(&error));
+            return ExitCode::from(exit_status::HOST_ERROR);
+        }
+        // Help and the version come as errors too.
+        Err(text) => {
+            let _ = text.print();
+            return ExitCode::SUCCESS;
+        }
+    };
     let status = match &cli.command {
         Some(Command::Demo(args)) => demo::run(args),
         None => boot(&cli.boot),
@@ -16,18 +28,18 @@ fn main() -> ExitCode {
     match status {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("rx86: {error:#}");
+            // A file's name may hold anything, but an error is one line.
+            let line = format!("{error:#}").replace(char::is_control, "?");
+            eprintln!("rx86: {line}");
             ExitCode::from(exit_status::HOST_ERROR)
         }
     }
 }
 
 fn boot(args: &BootArgs) -> Result<u8> {
-    let kernel = args.kernel()?;
     let images = Images {
-        kernel: files::read("kernel", kernel)?,
-        kernel_name: kernel.display().to_string(),
-        initrd: args.initrd.as_deref().map(|initrd| files::read("initrd", initrd)).transpose()?,
+        kernel: Image::File(args.kernel()?.clone()),
+        initrd: args.initrd.clone().map(Image::File),
         append: args.append.clone(),
         protocol: args.boot_protocol,
     };

@@ -1,23 +1,26 @@
 //! One run of a machine from the command line: terminal, signals, counters, exit status.
 
 use crate::args::{MachineArgs, StatsFormat};
-use crate::console::spawn_input;
+use crate::console::{Remote, spawn_input};
 use crate::exit_status;
+use crate::image::Image;
 use crate::machine::{Machine, MachineConfig, Outcome, Protocol};
 use crate::stats::Stats;
-use crate::terminal::RawTerminal;
+use crate::terminal::{self, RawTerminal};
 use crate::trace;
-use anyhow::{Context, Result};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long the machine may take to stop when it is asked to.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// The images of a run.
 pub struct Images {
-    /// The kernel file.
-    pub kernel: Vec<u8>,
-    /// Its name, for messages.
-    pub kernel_name: String,
+    /// The kernel.
+    pub kernel: Image,
     /// The initial RAM disk.
-    pub initrd: Option<Vec<u8>>,
+    pub initrd: Option<Image>,
     /// The kernel's command line.
     pub append: String,
     /// How a bzImage is entered.
@@ -27,12 +30,12 @@ pub struct Images {
 /// Boots the images and runs the guest to its end; returns the exit status.
 pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
     if let Some(list) = &args.trace {
-        trace::install(list, args.trace_file.as_deref())?;
+        refuse_overwriting(&images, args.trace_file.as_deref())?;
+        trace::install(list, args.trace_file.as_deref(), terminal::is_interactive())?;
     }
     let mut machine = Machine::new(MachineConfig {
         memory_bytes: args.memory,
         kernel: images.kernel,
-        kernel_name: images.kernel_name,
         initrd: images.initrd,
         append: images.append,
         protocol: images.protocol,
@@ -42,9 +45,9 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         seed: args.seed.unwrap_or_else(seed_from_clock),
     })?;
     let remote = machine.remote();
-    ctrlc::set_handler(move || remote.stop()).context("cannot listen for signals")?;
+    ctrlc::set_handler(move || stop_surely(&remote)).context("cannot listen for signals")?;
     let terminal = RawTerminal::enter()?;
-    spawn_input(machine.remote(), terminal.is_active());
+    spawn_input(machine.remote(), terminal.is_active(), stop_surely);
     let start = Instant::now();
     let outcome = machine.run();
     let elapsed = start.elapsed();
@@ -58,6 +61,19 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
     Ok(report(outcome))
 }
 
+/// An error if the trace would replace an image that is to be booted.
+fn refuse_overwriting(images: &Images, trace_file: Option<&Path>) -> Result<()> {
+    let Some(trace) = trace_file.and_then(|path| path.canonicalize().ok()) else { return Ok(()) };
+    for image in [Some(&images.kernel), images.initrd.as_ref()].into_iter().flatten() {
+        if let Image::File(path) = image
+            && path.canonicalize().is_ok_and(|path| path == trace)
+        {
+            bail!("--trace-file would overwrite '{image}', which is to be booted; name another file");
+        }
+    }
+    Ok(())
+}
+
 /// Tells the user what is not obvious from the console, and gives the exit status.
 fn report(outcome: Outcome) -> u8 {
     match outcome {
@@ -68,8 +84,21 @@ fn report(outcome: Outcome) -> u8 {
             eprint!("rx86: {fault}");
             exit_status::TRIPLE_FAULT
         }
+        Outcome::HaltedForGood(rip) => {
+            eprintln!("rx86: the guest has halted at {rip:#x} with interrupts off, and nothing can wake it");
+            exit_status::HALTED_FOR_GOOD
+        }
         Outcome::Stopped => exit_status::STOPPED,
     }
+}
+
+/// Stops the machine; should its thread be stuck, for example in writing to a terminal that takes nothing, ends the
+/// process. Not to be called on the machine's thread.
+fn stop_surely(remote: &Remote) {
+    remote.stop();
+    std::thread::sleep(STOP_GRACE);
+    terminal::restore();
+    std::process::exit(exit_status::STOPPED.into());
 }
 
 fn seed_from_clock() -> u64 {

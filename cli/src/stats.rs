@@ -41,7 +41,7 @@ impl Stats {
         let chips = machine.io_counts().into_iter().filter(|(_, count)| count.reads + count.writes > 0);
         Self {
             seconds,
-            instructions: BTreeMap::from([("interp", s.instructions)]),
+            instructions: BTreeMap::from([(machine.engine_name(), s.instructions)]),
             mips: s.instructions as f64 / seconds / 1e6,
             blocks_executed: s.blocks_executed,
             blocks_decoded: s.blocks_decoded,

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use std::fmt::Debug;
 use std::fs::File;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use tracing::field::{Field, Visit};
@@ -15,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const TARGETS: [(&str, &str); 4] = [
     ("instructions", "rx86::instruction"),
     ("exceptions", "rx86::exception"),
-    ("interrupts", "rx86::irq"),
+    ("interrupts", "rx86::interrupt"),
     ("io", "rx86::io"),
 ];
 
@@ -74,8 +75,29 @@ impl<S: Subscriber> Filter<S> for WantedFilter {
     }
 }
 
-/// Turns tracing on for `list`, to `file` or to standard error.
-pub fn install(list: &str, file: Option<&Path>) -> Result<()> {
+/// Standard error while the terminal is raw, where a line feed alone does not return to the line's start.
+struct RawStderr;
+
+impl Write for RawStderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lines = Vec::with_capacity(bytes.len() + 1);
+        for &byte in bytes {
+            if byte == b'\n' {
+                lines.push(b'\r');
+            }
+            lines.push(byte);
+        }
+        io::stderr().write_all(&lines)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Turns tracing on for `list`, to `file` or to standard error. `raw`: the terminal will be in raw mode.
+pub fn install(list: &str, file: Option<&Path>, raw: bool) -> Result<()> {
     let filter = WantedFilter(parse(list)?);
     let layer = tracing_subscriber::fmt::layer().without_time().with_ansi(false).with_level(false);
     match file {
@@ -85,8 +107,12 @@ pub fn install(list: &str, file: Option<&Path>) -> Result<()> {
             let layer = layer.with_writer(Mutex::new(file)).with_filter(filter);
             tracing_subscriber::registry().with(layer).init();
         }
+        None if raw && io::stderr().is_terminal() => {
+            let layer = layer.with_writer(|| RawStderr).with_filter(filter);
+            tracing_subscriber::registry().with(layer).init();
+        }
         None => {
-            let layer = layer.with_writer(std::io::stderr).with_filter(filter);
+            let layer = layer.with_writer(io::stderr).with_filter(filter);
             tracing_subscriber::registry().with(layer).init();
         }
     }
@@ -100,7 +126,7 @@ mod tests {
     #[test]
     fn lists_are_parsed() {
         let io = Wanted { target: "rx86::io", chip: None };
-        assert_eq!(parse("io").unwrap(), [io.clone()]);
+        assert_eq!(parse("io").unwrap(), std::slice::from_ref(&io));
         let serial = Wanted { target: "rx86::io", chip: Some("serial".into()) };
         assert_eq!(parse("io, io:serial").unwrap(), [io, serial]);
         assert!(parse("weather").unwrap_err().to_string().contains("weather"));

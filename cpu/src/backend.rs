@@ -21,6 +21,8 @@ pub enum Exit {
     InterruptWindow,
     /// A debugger's breakpoint or single step.
     Debug,
+    /// The backend itself cannot go on; `X86Ops::failure` says why.
+    Failed,
 }
 
 /// Which reset line was pulled (SDM vol. 3, table 10-1).
@@ -114,6 +116,11 @@ pub trait X86Ops: Send {
 
     /// Runs until something needs the machine; about `budget` instructions at most.
     fn run(&mut self, budget: u64) -> Exit;
+
+    /// Why the backend cannot go on, if a host call failed.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
 
     /// Counters since creation.
     fn stats(&self) -> EngineStats;

@@ -137,7 +137,7 @@ fn size_flags(instruction: &Instruction, bytes: &[u8], mode: ModeKey) -> u8 {
 }
 
 /// Fills in the compact form of `instruction`.
-fn compact(instruction: &Instruction, bytes: &[u8], mode: ModeKey) -> Op {
+pub(crate) fn compact(instruction: &Instruction, bytes: &[u8], mode: ModeKey) -> Op {
     let mut op = Op {
         immediate: 0,
         displacement: 0,

@@ -6,9 +6,12 @@
 
 pub mod availability;
 pub mod backend;
+pub mod bare_board;
 pub mod code_map;
 pub mod cpu;
 pub mod decode;
+#[cfg(test)]
+mod decode_tests;
 pub mod environment;
 pub mod exception;
 pub mod features;

@@ -1,28 +1,28 @@
-//! Guests from Debian's packages, through apt.
+//! Guests from Debian's and Ubuntu's packages, through apt. No root is needed and the system's own state stays as it is.
 
 use super::package;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
-const BY_HAND: &str = "get a kernel and busybox-static by hand, then run \
-    `rx86 --kernel vmlinuz --initrd initrd.gz --append console=ttyS0`";
+const BY_HAND: &str = "get a kernel and a static busybox by other means and run \
+    `rx86 demo --kernel FILE --busybox FILE`";
 
-/// Which of Debian's kernels.
+/// Which of the distribution's kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
-    /// The cloud kernel: few drivers, quick to boot.
+    /// The kernel for virtual machines: few drivers, quick to boot.
     Cloud,
     /// The full kernel.
     Full,
 }
 
 impl Flavour {
-    /// The package that depends on the newest kernel package.
-    fn meta_package(self) -> &'static str {
+    /// The packages that depend on the newest kernel package: Debian's, then Ubuntu's.
+    fn meta_packages(self) -> [&'static str; 2] {
         match self {
-            Self::Cloud => "linux-image-cloud-amd64",
-            Self::Full => "linux-image-amd64",
+            Self::Cloud => ["linux-image-cloud-amd64", "linux-image-virtual"],
+            Self::Full => ["linux-image-amd64", "linux-image-generic"],
         }
     }
 
@@ -43,87 +43,163 @@ pub struct Guest {
     pub busybox: PathBuf,
 }
 
-/// Gets the guest's files into `cache`; what is there already is not fetched again.
+/// Both files, from `cache` or from the distribution.
 pub fn fetch(cache: &Path, flavour: Flavour) -> Result<Guest> {
-    std::fs::create_dir_all(cache)
-        .with_context(|| format!("cannot create the cache folder '{}'", cache.display()))?;
-    let guest = Guest { kernel: cache.join(flavour.file_name()), busybox: cache.join("busybox") };
-    if guest.busybox.is_file() && guest.kernel.is_file() {
-        return Ok(guest);
-    }
-    let work = cache.join(format!("work-{}", std::process::id()));
-    std::fs::create_dir_all(&work).with_context(|| format!("cannot create '{}'", work.display()))?;
-    let outcome = fetch_into(&work, flavour, &guest);
-    // The packages are not needed any more, whether that worked or not.
-    let _ = std::fs::remove_dir_all(&work);
-    outcome?;
-    Ok(guest)
+    Ok(Guest { busybox: busybox(cache)?, kernel: kernel(cache, flavour)? })
 }
 
-fn fetch_into(work: &Path, flavour: Flavour, guest: &Guest) -> Result<()> {
-    if !guest.busybox.is_file() {
-        eprintln!("rx86: getting busybox-static from the distribution's packages");
-        let package = download(work, "busybox-static")?;
-        let named = |path: &str| path.ends_with("bin/busybox");
-        save(&guest.busybox, &package::extract(&package, named)?)?;
+/// The kernel of this flavour, from `cache` or from the distribution.
+pub fn kernel(cache: &Path, flavour: Flavour) -> Result<PathBuf> {
+    let is_kernel = |path: &str| path.trim_start_matches("./").starts_with("boot/vmlinuz-");
+    cached(&cache.join(flavour.file_name()), |work| {
+        let (apt, name) = Apt::with_package(work, |apt| newest_kernel(apt, flavour))?;
+        package::extract(&apt.download(work, &name)?, is_kernel)
+    })
+}
+
+/// A statically linked busybox, from `cache` or from the distribution.
+pub fn busybox(cache: &Path) -> Result<PathBuf> {
+    const NAME: &str = "busybox-static";
+    cached(&cache.join("busybox"), |work| {
+        let known = |apt: &Apt| Ok(apt.knows(NAME)?.then(|| NAME.to_string()));
+        let (apt, name) = Apt::with_package(work, known)?;
+        package::extract(&apt.download(work, &name)?, |path| path.ends_with("bin/busybox"))
+    })
+}
+
+/// `file`, made by `fetch` in a work folder beside it if it is not there.
+fn cached(file: &Path, fetch: impl FnOnce(&Path) -> Result<Vec<u8>>) -> Result<PathBuf> {
+    if file.is_file() {
+        return Ok(file.to_path_buf());
     }
-    if !guest.kernel.is_file() {
-        let name = newest_kernel(flavour)?;
-        eprintln!("rx86: getting {name} from the distribution's packages");
-        let package = download(work, &name)?;
-        let named = |path: &str| path.trim_start_matches("./").starts_with("boot/vmlinuz-");
-        save(&guest.kernel, &package::extract(&package, named)?)?;
-    }
-    Ok(())
+    // Absolute, for apt gets it and runs in that folder.
+    let file = std::path::absolute(file).with_context(|| format!("cannot use '{}'", file.display()))?;
+    let work = file.with_extension(format!("work-{}", std::process::id()));
+    std::fs::create_dir_all(&work)
+        .with_context(|| format!("cannot create '{}'; pass --cache FOLDER", work.display()))?;
+    let outcome = fetch(&work).and_then(|bytes| save(&file, &work, &bytes));
+    // Packages and lists are not needed any more, whether that worked or not.
+    let _ = std::fs::remove_dir_all(&work);
+    outcome.map(|()| file)
 }
 
 /// Writes a file so that another process never sees half of it.
-fn save(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+fn save(file: &Path, work: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = work.join("file");
     std::fs::write(&partial, bytes).with_context(|| format!("cannot write '{}'", partial.display()))?;
-    std::fs::rename(&partial, path).with_context(|| format!("cannot write '{}'", path.display()))
+    std::fs::rename(&partial, file).with_context(|| format!("cannot write '{}'", file.display()))
 }
 
-/// The name of the kernel package that the meta package depends on.
-fn newest_kernel(flavour: Flavour) -> Result<String> {
-    let meta = flavour.meta_package();
-    let depends = |meta: &str| -> Result<Option<String>> {
-        let output = Command::new("apt-cache").args(["depends", meta]).output();
-        let output = output.with_context(|| format!("cannot run apt-cache; {BY_HAND}"))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let name = text.lines().find_map(|line| line.trim().strip_prefix("Depends: ").map(str::to_string));
-        Ok(name.filter(|name| name.starts_with("linux-image-")))
-    };
-    if let Some(name) = depends(meta)? {
-        return Ok(name);
+/// The name of the kernel package that a meta package depends on.
+fn newest_kernel(apt: &Apt, flavour: Flavour) -> Result<Option<String>> {
+    for meta in flavour.meta_packages() {
+        let text = apt.run(apt.command("apt-cache").args(["depends", meta]))?;
+        if let Some(name) = kernel_dependency(&String::from_utf8_lossy(&text.stdout)) {
+            return Ok(Some(name));
+        }
     }
-    update_lists();
-    depends(meta)?.with_context(|| format!("apt knows no package {meta} (try `apt-get update`); {BY_HAND}"))
+    Ok(None)
 }
 
-/// Renews the package lists, which only root may; without it the lists that are there have to do.
-fn update_lists() {
-    let _ = Command::new("apt-get").args(["update", "-qq"]).output();
+/// The kernel package among the dependencies that `apt-cache depends` lists.
+fn kernel_dependency(listing: &str) -> Option<String> {
+    let mut names = listing.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    names.find(|name| name.starts_with("linux-image-")).map(str::to_string)
 }
 
-/// Downloads a package into `work`; returns its file.
-fn download(work: &Path, name: &str) -> Result<PathBuf> {
-    for attempt in 0..2 {
-        let output = Command::new("apt-get").args(["download", "-q", name]).current_dir(work).output();
-        let output = output.with_context(|| format!("cannot run apt-get; {BY_HAND}"))?;
+/// apt with the system's package lists, or with lists of our own in a folder.
+struct Apt {
+    own_lists: Option<PathBuf>,
+}
+
+impl Apt {
+    /// An apt whose lists have the package that `find` looks for, and its name: with the system's lists if they have it
+    /// and it can still be downloaded, else with new ones.
+    fn with_package(work: &Path, find: impl Fn(&Self) -> Result<Option<String>>) -> Result<(Self, String)> {
+        let system = Self { own_lists: None };
+        if let Some(name) = find(&system)?
+            && system.is_downloadable(&name)?
+        {
+            return Ok((system, name));
+        }
+        eprintln!("rx86: getting the distribution's package lists");
+        let own = Self { own_lists: Some(work.join("apt")) };
+        let update = own.update()?;
+        match find(&own)? {
+            Some(name) => Ok((own, name)),
+            None => bail!("apt does not offer the package ({}); {BY_HAND}", reason(&update)),
+        }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        // The output is parsed.
+        command.env("LC_ALL", "C");
+        if let Some(folder) = &self.own_lists {
+            let state = folder.join("state").display().to_string();
+            let cache = folder.join("cache").display().to_string();
+            for option in [
+                format!("Dir::State={state}"),
+                format!("Dir::Cache={cache}"),
+                "Dir::State::status=/var/lib/dpkg/status".to_string(),
+                "APT::Architecture=amd64".to_string(),
+                "APT::Sandbox::User=root".to_string(),
+            ] {
+                command.arg("-o").arg(option);
+            }
+        }
+        command
+    }
+
+    fn run(&self, command: &mut Command) -> Result<Output> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.output().map_err(|error| anyhow!("cannot run {program} ({error}); {BY_HAND}"))
+    }
+
+    /// Fetches the lists anew; that some source fails is seen when a package is missing.
+    fn update(&self) -> Result<Output> {
+        if let Some(folder) = &self.own_lists {
+            for part in ["state/lists/partial", "cache/archives/partial"] {
+                let part = folder.join(part);
+                std::fs::create_dir_all(&part)
+                    .with_context(|| format!("cannot create '{}'", part.display()))?;
+            }
+        }
+        self.run(self.command("apt-get").args(["update", "-q"]))
+    }
+
+    fn knows(&self, name: &str) -> Result<bool> {
+        let output = self.run(self.command("apt-cache").args(["show", "--no-all-versions", name]))?;
+        Ok(output.status.success() && !output.stdout.is_empty())
+    }
+
+    /// Whether apt can say where the package comes from: one that is only installed has no address.
+    fn is_downloadable(&self, name: &str) -> Result<bool> {
+        let output = self.run(self.command("apt-get").args(["download", "--print-uris", name]))?;
+        Ok(output.status.success() && !output.stdout.is_empty())
+    }
+
+    /// Downloads a package into `work`, with new lists if those at hand name a file that is gone; returns its file.
+    fn download(&self, work: &Path, name: &str) -> Result<PathBuf> {
+        eprintln!("rx86: getting {name} from the distribution's packages");
+        let output = self.run(self.command("apt-get").args(["download", "-q", name]).current_dir(work))?;
         if output.status.success() {
             return find_package(work, name);
         }
-        if attempt == 0 {
-            update_lists();
-        } else {
-            let reason = String::from_utf8_lossy(&output.stderr);
-            let reason =
-                reason.lines().find(|line| line.starts_with("E:")).unwrap_or("apt-get failed").to_string();
-            bail!("cannot download {name}: {reason}; {BY_HAND}");
+        if self.own_lists.is_none() {
+            let own = Self { own_lists: Some(work.join("apt")) };
+            own.update()?;
+            return own.download(work, name);
         }
+        bail!("cannot download {name} ({}); {BY_HAND}", reason(&output))
     }
-    bail!("cannot download {name}; {BY_HAND}")
+}
+
+/// apt's first error.
+fn reason(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let first = errors.lines().find(|line| line.starts_with("E:")).or(errors.lines().next());
+    first.unwrap_or("it gives no reason").to_string()
 }
 
 fn find_package(work: &Path, name: &str) -> Result<PathBuf> {
@@ -134,4 +210,27 @@ fn find_package(work: &Path, name: &str) -> Result<PathBuf> {
         .map(|entry| entry.path())
         .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&prefix)));
     found.with_context(|| format!("apt-get downloaded no package file for {name}; {BY_HAND}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_found_among_the_dependencies() {
+        for (listing, name) in [
+            (
+                "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-9-cloud-amd64\n",
+                Some("linux-image-6.1.0-9-cloud-amd64"),
+            ),
+            (
+                "linux-image-virtual\n  Depends: linux-modules-6.8.0-1-generic\n  Depends: linux-image-6.8.0-1-generic\n",
+                Some("linux-image-6.8.0-1-generic"),
+            ),
+            ("linux-image-amd64\n  Suggests: linux-image-old\n", None),
+            ("", None),
+        ] {
+            assert_eq!(kernel_dependency(listing).as_deref(), name);
+        }
+    }
 }

@@ -89,7 +89,7 @@ mod tests {
         let data = gzip.finish().unwrap();
         let mut package = AR_MAGIC.to_vec();
         for (name, contents) in [("debian-binary", &b"2.0\n"[..]), ("data.tar.gz", &data)] {
-            write!(package, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, contents.len())
+            writeln!(package, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100644, contents.len())
                 .unwrap();
             package.extend_from_slice(contents);
             if contents.len() % 2 == 1 {

@@ -3,12 +3,16 @@
 use super::clock::{HostClock, TSC_HZ};
 use rx86_cpu::environment::{Environment, Refused};
 use rx86_devices::lapic::LocalApic;
-use rx86_devices::{Board, Clock};
+use rx86_devices::{Board, BoardRequest, Clock};
+use rx86_softmmu::Attention;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const LAPIC_BYTES: u64 = 0x1000;
 /// The local APIC's memory-mapped registers are 32 bits wide.
 const REGISTER_BYTES: usize = 4;
+
+/// What the guest has asked of the machine and the machine has not yet done.
+pub(super) type Request = Arc<Mutex<Option<BoardRequest>>>;
 
 /// One vCPU's view of the machine.
 pub(super) struct VcpuEnvironment {
@@ -17,6 +21,10 @@ pub(super) struct VcpuEnvironment {
     clock: Arc<HostClock>,
     cpu: usize,
     cpu_count: u32,
+    attention: Attention,
+    request: Request,
+    /// The A20 gate as the machine last saw it.
+    a20: bool,
     random_state: u64,
     nmi: bool,
     init: bool,
@@ -32,13 +40,30 @@ impl VcpuEnvironment {
     pub(super) fn new(
         board: Arc<Mutex<Board>>,
         clock: Arc<HostClock>,
-        cpu: usize,
-        cpu_count: u32,
+        attention: Attention,
+        request: Request,
+        (cpu, cpu_count): (usize, u32),
         seed: u64,
     ) -> Self {
-        let lapic = lock(&board).lapic(cpu);
+        let (lapic, a20) = {
+            let board = lock(&board);
+            (board.lapic(cpu), board.a20())
+        };
         let random_state = seed.wrapping_add(cpu as u64);
-        Self { board, lapic, clock, cpu, cpu_count, random_state, nmi: false, init: false, sipi: None }
+        Self {
+            a20,
+            board,
+            lapic,
+            clock,
+            cpu,
+            cpu_count,
+            attention,
+            request,
+            random_state,
+            nmi: false,
+            init: false,
+            sipi: None,
+        }
     }
 
     /// The offset of `gpa` in the local APIC's registers, if it is there.
@@ -66,7 +91,19 @@ impl Environment for VcpuEnvironment {
     }
 
     fn port_write(&mut self, port: u16, bytes: u8, value: u32) {
-        lock(&self.board).port_write(port, bytes, value);
+        let mut board = lock(&self.board);
+        board.port_write(port, bytes, value);
+        let request = board.take_request();
+        let a20 = board.a20();
+        drop(board);
+        if request.is_some() || a20 != self.a20 {
+            // The instruction behind this one must not run before the machine has acted.
+            self.a20 = a20;
+            if request.is_some() {
+                *lock(&self.request) = request;
+            }
+            self.attention.raise(Attention::KICK);
+        }
     }
 
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) {

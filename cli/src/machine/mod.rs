@@ -8,9 +8,10 @@ mod run;
 pub use report::TripleFault;
 
 use crate::console::{Output, Remote};
+use crate::image::{Image, Role};
 use anyhow::{Context, Result};
 use clock::HostClock;
-use environment::{VcpuEnvironment, lock, split_mix};
+use environment::{Request, VcpuEnvironment, lock, split_mix};
 use rx86_cpu::backend::{EngineStats, ResetKind, X86Ops};
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::features::CpuModel;
@@ -33,6 +34,8 @@ pub enum Engine {
     /// The interpreter.
     #[default]
     Interp,
+    /// Linux's KVM, where /dev/kvm works.
+    Kvm,
 }
 
 /// How a bzImage is entered.
@@ -63,12 +66,10 @@ impl From<Protocol> for BootProtocol {
 pub struct MachineConfig {
     /// RAM in bytes.
     pub memory_bytes: u64,
-    /// The kernel file.
-    pub kernel: Vec<u8>,
-    /// The kernel file's name, for error messages.
-    pub kernel_name: String,
+    /// The kernel.
+    pub kernel: Image,
     /// The initial RAM disk.
-    pub initrd: Option<Vec<u8>>,
+    pub initrd: Option<Image>,
     /// The kernel's command line.
     pub append: String,
     /// How a bzImage is entered.
@@ -94,7 +95,9 @@ pub enum Outcome {
     DebugExit(u32),
     /// The processor shut down.
     TripleFault(Box<TripleFault>),
-    /// Somebody stopped the machine from outside.
+    /// The processor halted at this RIP with interrupts off: nothing on the board can wake it.
+    HaltedForGood(u64),
+    /// Somebody stopped the machine from outside, or nobody reads its console any more.
     Stopped,
 }
 
@@ -103,6 +106,7 @@ pub struct Machine {
     config: MachineConfig,
     memory: Arc<GuestMemory>,
     board: Arc<Mutex<Board>>,
+    request: Request,
     clock: Arc<HostClock>,
     engine: Box<dyn X86Ops>,
     output: Output,
@@ -132,13 +136,18 @@ impl Machine {
             vec![attention.clone()],
         );
         let board = Arc::new(Mutex::new(board));
-        let environment = VcpuEnvironment::new(board.clone(), clock.clone(), 0, 1, config.seed);
-        let cpu = Cpu::new(memory.clone(), Box::new(environment), CpuModel::max(), attention.clone());
-        let engine: Box<dyn X86Ops> = match config.engine {
-            Engine::Interp => Box::new(Interpreter::new(cpu)),
-        };
+        let request = Request::default();
+        let environment = Box::new(VcpuEnvironment::new(
+            board.clone(),
+            clock.clone(),
+            attention.clone(),
+            request.clone(),
+            (0, 1),
+            config.seed,
+        ));
+        let engine = engine(config.engine, &memory, environment, &attention)?;
         let remote = Remote::new(attention);
-        let mut machine = Self { config, memory, board, clock, engine, output, remote };
+        let mut machine = Self { config, memory, board, request, clock, engine, output, remote };
         machine.load()?;
         Ok(machine)
     }
@@ -146,6 +155,11 @@ impl Machine {
     /// What other threads use to stop the machine and to type.
     pub fn remote(&self) -> Remote {
         self.remote.clone()
+    }
+
+    /// The engine's name, as `--engine` takes it.
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
     }
 
     /// The engine's counters.
@@ -165,22 +179,50 @@ impl Machine {
         for chunk in rng_seed.chunks_mut(8) {
             chunk.copy_from_slice(&split_mix(&mut seed_state).to_le_bytes());
         }
+        let config = &self.config;
+        let kernel = config.kernel.read(Role::Kernel, config.memory_bytes)?;
+        let initrd = config.initrd.as_ref().map(|image| image.read(Role::Initrd, config.memory_bytes));
+        let initrd = initrd.transpose()?;
         let request = BootRequest {
-            kernel: &self.config.kernel,
-            initrd: self.config.initrd.as_deref(),
-            cmdline: &self.config.append,
+            kernel: &kernel,
+            initrd: initrd.as_deref(),
+            cmdline: &config.append,
             cpus: 1,
             rng_seed,
-            protocol: self.config.protocol.into(),
+            protocol: config.protocol.into(),
         };
         let entry = rx86_firmware::load(&self.memory, &request)
-            .with_context(|| format!("cannot boot '{}'", self.config.kernel_name))?;
+            .with_context(|| format!("cannot boot {}", boots(config)))?;
         self.engine.reset(ResetKind::PowerOn);
         let mut state = self.engine.state().clone();
         apply_entry(&mut state, &entry);
         self.engine.load_state(&state);
         Ok(())
     }
+}
+
+/// The images of a boot, for messages.
+fn boots(config: &MachineConfig) -> String {
+    match &config.initrd {
+        Some(initrd) => format!("'{}' with the initrd '{initrd}'", config.kernel),
+        None => format!("'{}'", config.kernel),
+    }
+}
+
+/// The engine that was asked for, with a vCPU of the largest model.
+fn engine(
+    kind: Engine,
+    memory: &Arc<GuestMemory>,
+    environment: Box<VcpuEnvironment>,
+    attention: &Attention,
+) -> Result<Box<dyn X86Ops>> {
+    let model = CpuModel::max();
+    Ok(match kind {
+        Engine::Interp => {
+            Box::new(Interpreter::new(Cpu::new(memory.clone(), environment, model, attention.clone())))
+        }
+        Engine::Kvm => rx86_kvm::open(memory.clone(), environment, &model, attention.clone())?,
+    })
 }
 
 fn segment(image: &SegmentImage) -> Segment {

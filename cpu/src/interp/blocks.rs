@@ -7,7 +7,7 @@ use crate::ops::Meaning;
 use rustc_hash::FxHashMap;
 
 /// Entries of the index by linear address; a power of two.
-const JUMP_CACHE_ENTRIES: usize = 4096;
+const JUMP_CACHE_ENTRIES: usize = 16384;
 
 /// Blocks kept before all are dropped; bounds the host memory that decoded code takes.
 const MAX_BLOCKS: usize = 48 * 1024;

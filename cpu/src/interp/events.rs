@@ -2,9 +2,11 @@
 
 use super::Interpreter;
 use super::blocks::BlockId;
-use crate::backend::{Exit, ResetKind};
+use crate::backend::{Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
-use crate::state::{Activity, bits};
+use crate::mode::ModeKey;
+use crate::state::{Activity, SegmentIndex, bits};
+use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use rx86_softmmu::Attention;
 
 impl Interpreter {
@@ -94,7 +96,8 @@ impl Interpreter {
     /// Whether the next instruction must be executed alone.
     fn must_step(&self) -> bool {
         let state = &self.cpu.state;
-        state.flags.system & (bits::RFLAGS_TF | bits::RFLAGS_RF) != 0
+        self.tracing
+            || state.flags.system & (bits::RFLAGS_TF | bits::RFLAGS_RF) != 0
             || state.sti_shadow
             || state.mov_ss_shadow
             || self.cpu.code_breakpoints_armed()
@@ -105,6 +108,9 @@ impl Interpreter {
     #[inline(never)]
     pub(super) fn step(&mut self, id: BlockId) -> Result<(), Exception> {
         self.cpu.check_code_breakpoint()?;
+        if self.tracing {
+            self.trace_instruction(id);
+        }
         let shadows = (self.cpu.state.sti_shadow, self.cpu.state.mov_ss_shadow);
         let trap = self.cpu.state.flags.system & bits::RFLAGS_TF != 0;
         let resumed = self.cpu.state.flags.system & bits::RFLAGS_RF != 0;
@@ -142,5 +148,21 @@ impl Interpreter {
         }
         self.cpu.stats.instructions += 1;
         Ok(())
+    }
+
+    /// Prints the instruction at RIP.
+    fn trace_instruction(&mut self, id: BlockId) {
+        let Some(op) = self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| op.op) else {
+            return;
+        };
+        let state = &self.cpu.state;
+        let rip = state.rip();
+        let mode = self.cpu.mode();
+        let base = if mode.has(ModeKey::LONG64) { 0 } else { state.segments[SegmentIndex::CS].base };
+        let bytes = self.peek(base.wrapping_add(rip), usize::from(op.length));
+        let instruction = Decoder::with_ip(mode.code_bits(), &bytes, rip, DecoderOptions::NONE).decode();
+        let mut text = String::new();
+        IntelFormatter::new().format(&instruction, &mut text);
+        tracing::trace!(target: "rx86::instruction", "{rip:#x} {text}");
     }
 }

@@ -216,11 +216,11 @@ impl MicroOps for Cpu {
     }
     #[inline(always)]
     fn mul_high_unsigned(&mut self, a: u64, b: u64) -> u64 {
-        (u128::from(a) * u128::from(b) >> 64) as u64
+        ((u128::from(a) * u128::from(b)) >> 64) as u64
     }
     #[inline(always)]
     fn mul_high_signed(&mut self, a: u64, b: u64) -> u64 {
-        (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64
+        ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
     }
     #[inline(always)]
     fn and(&mut self, a: u64, b: u64) -> u64 {

@@ -24,12 +24,15 @@ pub struct Interpreter {
     /// The next block must be looked at one instruction at a time: trap flag, shadows, breakpoints, RF.
     stepping: bool,
     window_requested: bool,
+    /// Every instruction is traced; looked at once, so that a run without costs nothing.
+    tracing: bool,
 }
 
 impl Interpreter {
     /// An interpreter for `cpu`.
     pub fn new(cpu: Cpu) -> Self {
-        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false }
+        let tracing = tracing::enabled!(target: "rx86::instruction", tracing::Level::TRACE);
+        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false, tracing }
     }
 
     /// The processor.
@@ -124,14 +127,18 @@ impl Interpreter {
     fn find_block(&mut self, linear: u64, tag: u64) -> Result<BlockId, Exception> {
         let mode = self.cpu.mode();
         self.check_fetch(linear)?;
-        let target = self.cpu.mmu.translate(linear, Access::Fetch)?;
-        if let Some(id) = self.blocks.find(target.gpa, mode)
+        let gpa = match self.cpu.mmu.gpa_for_fetch(linear) {
+            Some(gpa) => gpa,
+            None => self.cpu.mmu.translate(linear, Access::Fetch)?.gpa,
+        };
+        if let Some(id) = self.blocks.find(gpa, mode)
             && self.tail_still_maps(id, linear)?
             && (mode.has(ModeKey::LONG64) || self.within_code_limit(id))
         {
             self.blocks.remember_jump(linear, tag, id);
             return Ok(id);
         }
+        let target = self.cpu.mmu.translate(linear, Access::Fetch)?;
         let id = self.decode_block(linear, target)?;
         // Translating the tail page may have changed the generation.
         let tag = self.cpu.mmu.generation() << 16 | u64::from(mode.0);

@@ -125,6 +125,8 @@ bits! {
 
 /// The six arithmetic status flags.
 pub const RFLAGS_ARITH: u64 = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF;
+/// Every flag that there is; the other bits of RFLAGS are fixed.
+pub const RFLAGS_DEFINED: u64 = 0x3f_7fd5;
 /// The I/O privilege level field.
 pub const RFLAGS_IOPL: u64 = 3 << 12;
 /// DR6 bits that always read one.

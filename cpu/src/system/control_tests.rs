@@ -1,6 +1,6 @@
 //! The rules of control registers, by cases.
 
-use super::test_board::TestBoard;
+use crate::bare_board::BareBoard;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::features::Feature;
@@ -23,7 +23,7 @@ enum From {
 }
 
 fn cpu(from: From) -> Cpu {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     let state = &mut cpu.state;
     let (cr0, cr4, efer) = match from {
         From::Real => (CR0_ET, 0, 0),

@@ -289,12 +289,12 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_board::{TSC_HZ, TestBoard};
     use super::*;
+    use crate::bare_board::{BareBoard, TSC_HZ};
 
     #[test]
     fn strings() {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         let vendor = cpu.cpuid(0, 0);
         let text: Vec<u8> =
             [vendor.ebx, vendor.edx, vendor.ecx].iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn leaves_that_do_not_exist_read_as_the_last_basic_one() {
-        let mut cpu = TestBoard { cpus: 4, ..TestBoard::default() }.cpu();
+        let mut cpu = BareBoard { cpus: 4, ..BareBoard::default() }.cpu();
         let last = cpu.cpuid(BASIC_END, 1);
         assert_eq!(last, CpuidResult::new(2, 4, 0x201, 3));
         for leaf in [0x20, 0x3fff_ffff, 0x4000_0011, 0x8000_0009, 0xc000_0000, u32::MAX] {
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn bits_follow_the_control_registers() {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         let before = (cpu.cpuid(1, 0).ecx & OSXSAVE, cpu.cpuid(7, 0).ecx & OSPKE);
         cpu.state.cr4 |= bits::CR4_OSXSAVE | bits::CR4_PKE;
         let after = (cpu.cpuid(1, 0).ecx & OSXSAVE, cpu.cpuid(7, 0).ecx & OSPKE);
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn the_counter_is_told_in_three_ways() {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         let crystal = cpu.cpuid(0x15, 0);
         let hz = u64::from(crystal.ecx) * u64::from(crystal.ebx) / u64::from(crystal.eax);
         assert_eq!(hz, TSC_HZ);
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn xsave_areas_grow_with_xcr0() {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         cpu.state.xcr0 = 3;
         assert_eq!(cpu.cpuid(0xd, 0), CpuidResult::new(0x203, 576, 840, 0));
         assert_eq!(cpu.cpuid(0xd, 9), CpuidResult::new(8, 832, 0, 0));
@@ -358,7 +358,7 @@ mod tests {
     /// No bit is set that the feature list, a control register or the count of processors does not explain.
     #[test]
     fn every_feature_bit_comes_from_the_list() {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         cpu.model.features = crate::features::FeatureSet::default();
         cpu.state.segments[1].access |= crate::state::access::LONG;
         let result = cpu.cpuid(1, 0);

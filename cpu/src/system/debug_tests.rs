@@ -1,7 +1,7 @@
 //! Debug registers and resets, by cases.
 
-use super::test_board::TestBoard;
 use crate::backend::ResetKind;
+use crate::bare_board::BareBoard;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::reg;
@@ -10,7 +10,7 @@ use rx86_softmmu::Access;
 
 /// A processor with DR0 to DR3 and DR7 set.
 fn cpu(addresses: [u64; 4], dr7: u64) -> Cpu {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     cpu.state.dr[..4].copy_from_slice(&addresses);
     cpu.state.dr[7] = dr7;
     cpu.debug_registers_changed();
@@ -107,7 +107,7 @@ fn port_breakpoints_need_cr4_de() {
 
 #[test]
 fn power_up_and_init_values() {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     let check = |cpu: &Cpu, cr0: u64| {
         let state = &cpu.state;
         let cs = state.segments[SegmentIndex::CS];
@@ -138,7 +138,7 @@ fn power_up_and_init_values() {
 
 #[test]
 fn a_start_up_ipi_is_for_those_who_wait() {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     cpu.start_up(0x9f);
     assert_eq!(cpu.state.rip(), 0xfff0);
     cpu.state.activity = Activity::WaitForSipi;

@@ -10,15 +10,18 @@ use crate::op::reg;
 use crate::state::{Segment, SegmentIndex, access, bits};
 use rx86_softmmu::Access;
 
+/// The most values that one transfer pushes: a call gate's 31 parameters, SS, ESP, CS and EIP.
+const FRAME_VALUES: usize = 35;
+
 /// Values to push, first to last, at a stack that is not the current one until all is written.
 pub(super) struct Frame {
-    values: [u64; 12],
+    values: [u64; FRAME_VALUES],
     count: usize,
 }
 
 impl Frame {
     pub(super) fn new() -> Self {
-        Self { values: [0; 12], count: 0 }
+        Self { values: [0; FRAME_VALUES], count: 0 }
     }
     pub(super) fn push(&mut self, value: u64) {
         self.values[self.count] = value;
@@ -60,22 +63,22 @@ impl Cpu {
     }
 
     /// Writes a frame of 2-byte or 4-byte values below `pointer` in `stack`, every value checked before the first is
-    /// written; returns the new stack pointer. `ext` goes into the error code of a stack fault.
+    /// written; returns the new stack pointer. `error` is the error code of a stack fault.
     pub(super) fn write_frame(
         &mut self,
         frame: &Frame,
         stack: &Segment,
         pointer: u64,
         bytes: u64,
-        ext: u32,
+        error: u32,
     ) -> Result<u64, Exception> {
         let mask = if stack.default_32() { 0xffff_ffff } else { 0xffff };
         let top = pointer.wrapping_sub(bytes * frame.count as u64) & mask;
-        let mut slots = [0u64; 12];
+        let mut slots = [0u64; FRAME_VALUES];
         for (i, slot) in slots.iter_mut().enumerate().take(frame.count) {
             let offset = pointer.wrapping_sub(bytes * (i as u64 + 1)) & mask;
             if !stack.contains(offset, bytes) {
-                return Err(Exception::ss(ext));
+                return Err(Exception::ss(error));
             }
             *slot = u64::from(stack.base.wrapping_add(offset) as u32);
             self.probe_write(*slot, bytes)?;
@@ -116,7 +119,9 @@ impl Cpu {
         if inner && cpl != 3 {
             self.mmu.set_view(rx86_softmmu::View::Supervisor);
         }
-        let top = self.write_frame(&frame, &stack, pointer, bytes, event.ext())?;
+        // A new stack's fault names it; the current one's does not.
+        let named = if inner { selector_error(stack.selector) } else { 0 };
+        let top = self.write_frame(&frame, &stack, pointer, bytes, named | event.ext())?;
 
         self.clear_flags_for(&gate);
         if from_vm86 {
@@ -182,14 +187,15 @@ impl Cpu {
     pub(super) fn legacy_tss_stack(&mut self, cpl: u8, event: Event) -> Result<(u16, u64), Exception> {
         let tss = self.state.tr;
         let wide = tss.access & 8 != 0;
-        let (offset, bytes) = if wide { (4 + u64::from(cpl) * 8, 8) } else { (2 + u64::from(cpl) * 4, 4) };
+        let (offset, bytes) = if wide { (4 + u64::from(cpl) * 8, 6) } else { (2 + u64::from(cpl) * 4, 4) };
         if offset + bytes - 1 > u64::from(tss.limit) {
             return Err(Exception::ts(selector_error(tss.selector) | event.ext()));
         }
         let address = self.table_address(tss.base.wrapping_add(offset));
         if wide {
-            let image = u64::from_le_bytes(self.read_system(address)?);
-            Ok(((image >> 32) as u16, image & 0xffff_ffff))
+            let pointer = u32::from_le_bytes(self.read_system(address)?);
+            let selector = self.read_system(self.table_address(address.wrapping_add(4)))?;
+            Ok((u16::from_le_bytes(selector), u64::from(pointer)))
         } else {
             let image = u32::from_le_bytes(self.read_system(address)?);
             Ok(((image >> 16) as u16, u64::from(image & 0xffff)))
@@ -198,7 +204,22 @@ impl Cpu {
 
     /// Delivers through a task gate: a task switch, then the error code on the new task's stack.
     fn deliver_through_task(&mut self, event: Event, gate: &Descriptor) -> Result<(), Exception> {
-        self.switch_task(gate.gate_selector(), SwitchKind::Gate).map_err(|fault| with_ext(fault, event))?;
+        let rflags = self.pushed_rflags(event);
+        let entered = self
+            .switch_task(gate.gate_selector(), SwitchKind::Gate, rflags)
+            .map_err(|fault| with_ext(fault, event))?;
+        let outcome =
+            entered.map_err(|fault| with_ext(fault, event)).and_then(|()| self.push_task_error(event));
+        if event.source == EventSource::Software {
+            // The INT instruction is done; what fails now fails in the new task.
+            self.fault_in_new_task(outcome);
+            return Ok(());
+        }
+        outcome
+    }
+
+    /// Pushes the event's error code, if it has one, on the stack of the task that a task gate has led to.
+    fn push_task_error(&mut self, event: Event) -> Result<(), Exception> {
         let Some(code) = event.error_code else { return Ok(()) };
         let wide = self.state.tr.access & 8 != 0;
         let bytes = if wide { 4 } else { 2 };
@@ -213,7 +234,12 @@ impl Cpu {
 
     /// Reads a value of 2 or 4 bytes (8 in 64-bit mode) on the current stack, `index` values above its top.
     pub(super) fn stack_value(&mut self, index: u64, bytes: u64) -> Result<u64, Exception> {
-        let pointer = self.state.regs[usize::from(reg::RSP)].wrapping_add(index * bytes) & self.stack_mask();
+        self.stack_value_at(index * bytes, bytes)
+    }
+
+    /// Reads a value on the current stack, `distance` bytes above its top.
+    pub(super) fn stack_value_at(&mut self, distance: u64, bytes: u64) -> Result<u64, Exception> {
+        let pointer = self.state.regs[usize::from(reg::RSP)].wrapping_add(distance) & self.stack_mask();
         let linear = self.segment_linear(SegmentIndex::SS, pointer, bytes, Access::Read)?;
         let mut data = [0; 8];
         self.read_bytes(linear, &mut data[..bytes as usize])?;

@@ -38,6 +38,10 @@ impl Cpu {
             0 => self.state.regs[usize::from(reg::RSP)],
             ist => self.tss_stack(TSS_IST1 + u64::from(ist - 1) * 8, event)?,
         };
+        if cpl == 3 {
+            // A handler for users has a user's rights to its stack.
+            self.mmu.set_view(View::User);
+        }
         let top = self.push_long_frame(stack & !15, event)?;
 
         // Nothing faults from here on.

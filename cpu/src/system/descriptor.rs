@@ -107,6 +107,12 @@ impl Descriptor {
         (self.low >> 32) as u8 & 0x1f
     }
 
+    /// Whether the upper half of a system descriptor in IA-32e mode is one: its own type field is zero (SDM vol. 3, 5.8.3.1
+    /// and 7.2.3). True where there is no upper half.
+    pub(super) fn upper_half_valid(&self) -> bool {
+        self.high >> 40 & 0x1f == 0
+    }
+
     /// The segment register's contents.
     pub(super) fn segment(&self, selector: u16) -> Segment {
         Segment { base: self.base(), limit: self.limit(), access: self.access(), selector }

@@ -29,6 +29,9 @@ pub struct Event {
     pub error_code: Option<u32>,
     /// Where it comes from.
     pub source: EventSource,
+    /// RF is set in the pushed RFLAGS, so that an instruction breakpoint does not fire again on the return: faults do
+    /// that, but not the breakpoint itself (SDM vol. 3, 18.3.1.1).
+    pub resume: bool,
 }
 
 impl Event {
@@ -92,6 +95,10 @@ impl Cpu {
     /// Delivers an exception; if that faults, what comes of it, up to a shutdown.
     pub fn deliver_exception(&mut self, exception: Exception) {
         self.stats.exceptions += 1;
+        if self.state.activity == Activity::Halted {
+            // A debug trap behind HLT ends the halt.
+            self.state.activity = Activity::Active;
+        }
         let mut current = exception;
         let mut event = self.exception_event(&current);
         loop {
@@ -116,7 +123,14 @@ impl Cpu {
     fn exception_event(&mut self, exception: &Exception) -> Event {
         self.note_payload(exception);
         let error_code = exception.has_error_code.then_some(exception.error_code);
-        Event { vector: exception.vector, error_code, source: EventSource::Exception }
+        let resume = match exception.vector {
+            // Of the debug exceptions, an access to a debug register is a fault.
+            1 => exception.payload & bits::DR6_BD != 0,
+            // Traps and aborts.
+            3 | 4 | 8 | 18 => false,
+            _ => true,
+        };
+        Event { vector: exception.vector, error_code, source: EventSource::Exception, resume }
     }
 
     /// CR2 or DR6 take what the exception reports.
@@ -139,7 +153,6 @@ impl Cpu {
     /// Delivers an external interrupt.
     pub fn deliver_interrupt(&mut self, vector: u8) {
         self.stats.interrupts += 1;
-        self.pv_eoi_on_injection();
         self.deliver_asynchronous(vector);
     }
 
@@ -153,7 +166,7 @@ impl Cpu {
 
     fn deliver_asynchronous(&mut self, vector: u8) {
         self.state.activity = Activity::Active;
-        let event = Event { vector, error_code: None, source: EventSource::External };
+        let event = Event { vector, error_code: None, source: EventSource::External, resume: false };
         if let Err(exception) = self.deliver(event) {
             self.deliver_exception(exception);
         }
@@ -180,7 +193,11 @@ impl Cpu {
     pub(super) fn deliver(&mut self, event: Event) -> Result<(), Exception> {
         let rip = self.state.rip();
         self.recent_events.record(event, rip);
-        tracing::trace!(target: "rx86::exception", ?event, rip = format_args!("{rip:#x}"), "deliver");
+        if event.source == EventSource::External {
+            tracing::trace!(target: "rx86::interrupt", ?event, rip = format_args!("{rip:#x}"), "deliver");
+        } else {
+            tracing::trace!(target: "rx86::exception", ?event, rip = format_args!("{rip:#x}"), "deliver");
+        }
         let outcome = if self.state.long_mode_active() {
             self.deliver_long(event)
         } else if self.state.cr0 & bits::CR0_PE != 0 {
@@ -197,11 +214,9 @@ impl Cpu {
         outcome
     }
 
-    /// RFLAGS as an event pushes it: faults set RF, so that an instruction breakpoint does not fire again on the return;
-    /// debug exceptions, traps and interrupts push it as it is.
+    /// RFLAGS as an event pushes it.
     pub(super) fn pushed_rflags(&self, event: Event) -> u64 {
-        let fault = event.source == EventSource::Exception && !matches!(event.vector, 1 | 3 | 4 | 8);
-        self.state.flags.get() | if fault { bits::RFLAGS_RF } else { 0 }
+        self.state.flags.get() | if event.resume { bits::RFLAGS_RF } else { 0 }
     }
 }
 
@@ -229,7 +244,8 @@ mod tests {
     fn history_keeps_the_newest_in_order() {
         let mut history = EventHistory::default();
         for vector in 0..20 {
-            history.record(Event { vector, error_code: None, source: EventSource::External }, 0);
+            let event = Event { vector, error_code: None, source: EventSource::External, resume: false };
+            history.record(event, 0);
         }
         let vectors: Vec<u8> = history.iter().map(|(event, _)| event.vector).collect();
         assert_eq!(vectors, (4..20).collect::<Vec<_>>());

@@ -12,7 +12,7 @@ use crate::ops::{Hard, MicroOps};
 use crate::state::{SegmentIndex, access};
 use crate::width::{W16, W32, W64};
 use iced_x86::{Code, Instruction};
-use rx86_softmmu::Access;
+use rx86_softmmu::{Access, View};
 
 /// Whether a far transfer is a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ enum Transfer {
 }
 
 /// No event is being delivered: error codes of stack switches carry no EXT bit.
-const NO_EVENT: Event = Event { vector: 0, error_code: None, source: EventSource::Software };
+const NO_EVENT: Event = Event { vector: 0, error_code: None, source: EventSource::Software, resume: false };
 
 /// The far pointer of an instruction: offset and selector, from the immediate or from memory.
 fn far_pointer(cpu: &mut Cpu, op: &Op, bytes: u64) -> Result<(u64, u16), Exception> {
@@ -110,8 +110,8 @@ fn protected_transfer(
         system_type::CALL_GATE16 if !long => through_call_gate(cpu, selector, &descriptor, transfer),
         _ if long || private => Err(Exception::gp(error)),
         system_type::TASK_GATE if !descriptor.is_present() => Err(Exception::np(error)),
-        system_type::TASK_GATE => cpu.switch_task(descriptor.gate_selector(), kind),
-        system_type::TSS_AVAILABLE | system_type::TSS16_AVAILABLE => cpu.switch_task(selector, kind),
+        system_type::TASK_GATE => cpu.continue_in_task(descriptor.gate_selector(), kind),
+        system_type::TSS_AVAILABLE | system_type::TSS16_AVAILABLE => cpu.continue_in_task(selector, kind),
         _ => Err(Exception::gp(error)),
     }
 }
@@ -174,7 +174,7 @@ fn through_call_gate(
     transfer: Transfer,
 ) -> Result<(), Exception> {
     let error = selector_error(selector);
-    if gate.dpl() < cpu.state.cpl || gate.dpl() < (selector & 3) as u8 {
+    if gate.dpl() < cpu.state.cpl || gate.dpl() < (selector & 3) as u8 || !gate.upper_half_valid() {
         return Err(Exception::gp(error));
     }
     if !gate.is_present() {
@@ -192,7 +192,8 @@ fn through_call_gate(
         (_, true) => gate.gate_offset() & 0xffff_ffff,
         _ => gate.gate_offset() & 0xffff,
     };
-    if !code.is_code() || code.dpl() > cpu.state.cpl || (long && !code.is_long()) {
+    let runs_64 = code.is_long() && !code.is_default_32();
+    if !code.is_code() || code.dpl() > cpu.state.cpl || (long && !runs_64) {
         return Err(Exception::gp(selector_error(target)));
     }
     if transfer == Transfer::Jump {
@@ -249,25 +250,17 @@ fn call_inner_long(cpu: &mut Cpu, cpl: u8) -> Result<(), Exception> {
 fn call_inner_legacy(cpu: &mut Cpu, gate: &Descriptor, cpl: u8, bytes: u64) -> Result<(), Exception> {
     let (selector, pointer) = cpu.legacy_tss_stack(cpl, NO_EVENT)?;
     let stack = cpu.inner_stack_segment(selector, cpl)?;
-    let mut frame = [0u64; 35];
-    frame[0] = u64::from(cpu.state.segments[SegmentIndex::SS].selector);
-    frame[1] = cpu.state.regs[usize::from(reg::RSP)];
-    let count = usize::from(gate.gate_count());
-    for i in 0..count {
+    let mut frame = Frame::new();
+    frame.push(u64::from(cpu.state.segments[SegmentIndex::SS].selector));
+    frame.push(cpu.state.regs[usize::from(reg::RSP)]);
+    for index in (0..u64::from(gate.gate_count())).rev() {
         // The last parameter pushed by the caller is the last one copied.
-        frame[2 + i] = cpu.stack_value((count - 1 - i) as u64, bytes)?;
+        frame.push(cpu.stack_value(index, bytes)?);
     }
-    frame[2 + count] = u64::from(cpu.state.segments[SegmentIndex::CS].selector);
-    frame[3 + count] = cpu.state.rip();
-    let mut at = pointer;
-    for chunk in frame[..4 + count].chunks(12) {
-        let mut part = Frame::new();
-        chunk.iter().for_each(|&value| part.push(value));
-        if cpl != 3 {
-            cpu.mmu.set_view(rx86_softmmu::View::Supervisor);
-        }
-        at = cpu.write_frame(&part, &stack, at, bytes, 0)?;
-    }
+    frame.push(u64::from(cpu.state.segments[SegmentIndex::CS].selector));
+    frame.push(cpu.state.rip());
+    cpu.mmu.set_view(View::Supervisor);
+    let at = cpu.write_frame(&frame, &stack, pointer, bytes, selector_error(selector))?;
     cpu.state.segments[SegmentIndex::SS] = stack;
     cpu.state.cpl = cpl;
     cpu.mode_changed();
@@ -301,14 +294,9 @@ fn far_return(cpu: &mut Cpu, op: &Op, bytes: u64) -> Result<(), Exception> {
         cpu.set_stack_pointer(pointer.wrapping_add(2 * bytes + released));
         cpu.state.segments[SegmentIndex::CS] = code;
     } else {
-        let parameters = released / bytes;
-        let outer_pointer = cpu.stack_value(2 + parameters, bytes)?;
-        let outer_selector = cpu.stack_value(3 + parameters, bytes)? as u16;
-        let stack = if is_null(outer_selector) && to_64 && cpl != 3 {
-            null_stack_segment(outer_selector, cpl)
-        } else {
-            cpu.stack_segment(outer_selector, cpl)?
-        };
+        let outer_pointer = cpu.stack_value_at(2 * bytes + released, bytes)?;
+        let outer_selector = cpu.stack_value_at(3 * bytes + released, bytes)? as u16;
+        let stack = cpu.return_stack_segment(outer_selector, cpl, to_64)?;
         cpu.state.segments[SegmentIndex::CS] = code;
         cpu.enter_outer(cpl, stack, outer_pointer.wrapping_add(released));
     }

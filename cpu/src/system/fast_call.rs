@@ -41,8 +41,8 @@ fn syscall(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.state.set_rip(cpu.state.msrs.lstar);
     let masked = rflags & !cpu.state.msrs.fmask & !bits::RFLAGS_RF;
     cpu.state.flags.set(masked);
-    let selector = (cpu.state.msrs.star >> 32) as u16 & !3;
-    cpu.load_flat_segments(selector, selector.wrapping_add(8), true, 0);
+    let selector = (cpu.state.msrs.star >> 32) as u16;
+    cpu.load_flat_segments(selector & !3, selector.wrapping_add(8), true, 0);
     Ok(())
 }
 

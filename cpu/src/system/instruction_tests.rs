@@ -1,6 +1,6 @@
 //! Privilege, #UD and #GP rules of the system instructions, from their bytes, by cases.
 
-use super::test_board::{TSC, TestBoard};
+use crate::bare_board::{BareBoard, TSC};
 use crate::cpu::Cpu;
 use crate::decode::{Semantics, decode};
 use crate::exception::Exception;
@@ -18,7 +18,7 @@ type Registers = [(u8, u64)];
 
 /// A processor in 64-bit mode at `cpl`, paging by identity over the first 2 MiB, for users too.
 fn long_mode(cpl: u8) -> Cpu {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     let memory = cpu.mmu.memory().clone();
     for (gpa, entry) in [(0x1000, 0x2007u64), (0x2000, 0x3007), (0x3000, 0x87)] {
         memory.write(gpa, &entry.to_le_bytes()).unwrap();

@@ -42,8 +42,9 @@ fn iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
     } else if cpu.state.long_mode_active() {
         long_iret(cpu, bytes)
     } else if cpu.state.flags.system & bits::RFLAGS_NT != 0 {
-        let link = u16::from_le_bytes(cpu.read_system(cpu.state.tr.base)?);
-        cpu.switch_task(link, SwitchKind::Return)
+        let link = cpu.table_address(cpu.state.tr.base);
+        let link = u16::from_le_bytes(cpu.read_system(link)?);
+        cpu.continue_in_task(link, SwitchKind::Return)
     } else {
         protected_iret(cpu, bytes)
     };
@@ -99,8 +100,8 @@ fn real_iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
 /// In virtual-8086 mode with IOPL 3, IOPL itself stays; below, VME lets a 16-bit IRET work on VIF.
 fn vm86_iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
     let iopl3 = cpu.state.flags.system & bits::RFLAGS_IOPL == bits::RFLAGS_IOPL;
-    let vme = cpu.state.cr4 & bits::CR4_VME != 0;
-    if !iopl3 && !(vme && bytes == 2) {
+    let virtual_flag = cpu.state.cr4 & bits::CR4_VME != 0 && bytes == 2;
+    if !iopl3 && !virtual_flag {
         return Err(Exception::gp(0));
     }
     let popped = pop_frame(cpu, bytes)?;
@@ -166,7 +167,10 @@ fn return_to_vm86(cpu: &mut Cpu, popped: &Popped) -> Result<(), Exception> {
         *value = cpu.stack_value(index, 4)?;
     }
     let [pointer, ss, es, ds, fs, gs] = values;
-    cpu.state.flags.set(popped.rflags & 0x3f_ffff);
+    if popped.rip > 0xffff {
+        return Err(Exception::gp(0));
+    }
+    cpu.state.flags.set(popped.rflags & bits::RFLAGS_DEFINED);
     cpu.state.cpl = 3;
     let selectors = [
         (SegmentIndex::CS, popped.selector),
@@ -180,7 +184,7 @@ fn return_to_vm86(cpu: &mut Cpu, popped: &Popped) -> Result<(), Exception> {
         cpu.load_real_segment(index, selector);
     }
     cpu.state.regs[usize::from(reg::RSP)] = pointer;
-    cpu.state.set_rip(popped.rip & 0xffff);
+    cpu.state.set_rip(popped.rip);
     Ok(())
 }
 
@@ -206,7 +210,7 @@ fn long_iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
         // In 64-bit mode SS:RSP is always popped.
         let pointer = cpu.stack_value(3, bytes)?;
         let selector = cpu.stack_value(4, bytes)? as u16;
-        let stack = long_stack_segment(cpu, selector, cpl, to_64)?;
+        let stack = cpu.return_stack_segment(selector, cpl, to_64)?;
         let outer = cpl != cpu.state.cpl;
         cpu.state.segments[SegmentIndex::CS] = code;
         if outer {
@@ -220,17 +224,6 @@ fn long_iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
     cpu.state.set_rip(popped.rip);
     merge_flags(cpu, popped.rflags, mask, bytes);
     Ok(())
-}
-
-/// SS for a return in IA-32e mode: a null one is allowed for 64-bit code below CPL 3.
-fn long_stack_segment(cpu: &mut Cpu, selector: u16, cpl: u8, to_64: bool) -> Result<Segment, Exception> {
-    if is_null(selector) {
-        if to_64 && cpl != 3 && (selector & 3) as u8 == cpl {
-            return Ok(null_stack_segment(selector, cpl));
-        }
-        return Err(Exception::gp(0));
-    }
-    cpu.stack_segment(selector, cpl)
 }
 
 impl Cpu {
@@ -256,6 +249,22 @@ impl Cpu {
             segment.access &= !crate::state::access::LONG;
         }
         Ok((segment, rpl))
+    }
+
+    /// SS for a return: a null one is allowed for 64-bit code below CPL 3, whatever the mode that returns.
+    pub(super) fn return_stack_segment(
+        &mut self,
+        selector: u16,
+        cpl: u8,
+        to_64: bool,
+    ) -> Result<Segment, Exception> {
+        if is_null(selector) {
+            if to_64 && cpl != 3 && (selector & 3) as u8 == cpl {
+                return Ok(null_stack_segment(selector, cpl));
+            }
+            return Err(Exception::gp(0));
+        }
+        self.stack_segment(selector, cpl)
     }
 
     /// Continues at an outer privilege level on its own stack; CS is loaded already.

@@ -22,14 +22,14 @@ mod idle;
 mod instruction_tests;
 mod iret;
 mod msr;
+#[cfg(test)]
+mod protection_tests;
 mod pv;
 mod reset;
 mod segment_load;
 mod software_interrupt;
 mod tables;
 mod task;
-#[cfg(test)]
-mod test_board;
 mod time_random;
 mod translations;
 mod verify;

@@ -159,8 +159,8 @@ fn vmcall(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_board::{BOOT_NS, NOW_NS, TSC, TSC_HZ, TestBoard};
     use super::*;
+    use crate::bare_board::{BOOT_NS, BareBoard, NOW_NS, TSC, TSC_HZ};
     use std::sync::atomic::Ordering;
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_clock_page_gives_the_time_of_a_counter() {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         cpu.write_msr(0x4b56_4d01, 0x5000).unwrap();
         assert_eq!(read::<32>(&cpu, 0x5000), [0; 32], "not enabled");
         cpu.write_msr(0x4b56_4d01, 0x5001).unwrap();
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_wall_clock_is_that_of_switch_on() {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         cpu.write_msr(0x4b56_4d00, 0x6000).unwrap();
         let body = read::<12>(&cpu, 0x6000);
         let word = |at: usize| u64::from(u32::from_le_bytes(body[at..at + 4].try_into().unwrap()));
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_ends_when_the_guest_clears_the_flag() {
-        let board = TestBoard::default();
+        let board = BareBoard::default();
         let ended = board.ended.clone();
         let mut cpu = board.cpu();
         cpu.pv_eoi_on_injection();

@@ -34,14 +34,17 @@ impl Cpu {
 
     /// Real-address mode changes the base only, so that limits loaded in protected mode stay ("unreal mode").
     pub(super) fn load_real_segment(&mut self, index: usize, selector: u16) {
+        let vm86 = self.state.vm86();
         let segment = &mut self.state.segments[index];
+        if segment.unusable() {
+            // A null selector's limit of zero must not outlive protected mode.
+            *segment = Segment::real_mode(selector);
+        }
         segment.selector = selector;
         segment.base = u64::from(selector) << 4;
-        if self.state.flags.system & crate::state::bits::RFLAGS_VM != 0 {
+        if vm86 {
             segment.limit = 0xffff;
             segment.access = VM86_ACCESS;
-        } else {
-            segment.access &= !access::UNUSABLE;
         }
     }
 
@@ -96,7 +99,7 @@ impl Cpu {
         for index in [SegmentIndex::ES, SegmentIndex::DS, SegmentIndex::FS, SegmentIndex::GS] {
             let segment = &mut self.state.segments[index];
             let conforming_code = segment.is_code() && segment.access & access::EXPAND_DOWN != 0;
-            if !segment.unusable() && !conforming_code && segment.dpl() < cpl {
+            if segment.unusable() || (!conforming_code && segment.dpl() < cpl) {
                 *segment = Segment { base: segment.base, limit: 0, access: access::UNUSABLE, selector: 0 };
             }
         }
@@ -139,7 +142,7 @@ fn mov_to_segment(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-/// Loading SS holds interrupts and debug traps off for one instruction; a second load in a row does not.
+/// Loading SS holds interrupts and debug traps off for one instruction.
 fn shadow_after_stack_load(cpu: &mut Cpu) {
     cpu.state.mov_ss_shadow = true;
     cpu.end_block();
@@ -164,7 +167,7 @@ fn stacked_segment(op: &Op) -> usize {
     usize::from(op.regs[0])
 }
 
-/// PUSH of a segment register. With a 32-bit operand only 16 bits are written, as silicon does.
+/// PUSH of a segment register, zero-extended to the operand size (the SDM allows writing only 16 bits of a 32-bit slot).
 fn push_segment<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let selector = u64::from(cpu.state.segments[stacked_segment(op).min(5)].selector);
     cpu.push::<W>(op, selector)

@@ -15,7 +15,7 @@ const IO_MAP_BASE: u64 = 102;
 const REDIRECTION_BYTES: u64 = 32;
 
 fn software_interrupt(cpu: &mut Cpu, vector: u8) -> Result<(), Exception> {
-    cpu.deliver(Event { vector, error_code: None, source: EventSource::Software })
+    cpu.deliver(Event { vector, error_code: None, source: EventSource::Software, resume: false })
 }
 
 /// INT n, which virtual-8086 mode may redirect to the 8086 program's own table.
@@ -35,6 +35,9 @@ fn int_n(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 /// Whether the TSS's redirection map sends `vector` to the protected-mode monitor.
 fn redirected_to_monitor(cpu: &mut Cpu, vector: u8) -> Result<bool, Exception> {
     let tss = cpu.state.tr;
+    if IO_MAP_BASE + 1 > u64::from(tss.limit) {
+        return Err(Exception::gp(0));
+    }
     let base = u16::from_le_bytes(cpu.read_system(tss.base.wrapping_add(IO_MAP_BASE))?);
     let Some(map) = u64::from(base).checked_sub(REDIRECTION_BYTES) else { return Err(Exception::gp(0)) };
     let at = map + u64::from(vector >> 3);

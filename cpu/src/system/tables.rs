@@ -1,6 +1,6 @@
 //! LGDT, LIDT, SGDT, SIDT, LLDT, SLDT, LTR, STR (SDM vol. 2; UMIP in vol. 3, 2.5).
 
-use super::descriptor::{is_null, selector_error, system_type};
+use super::descriptor::{Descriptor, is_null, selector_error, system_type};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::mode::ModeKey;
@@ -63,6 +63,11 @@ fn selector_operand(cpu: &mut Cpu, op: &Op) -> Result<u16, Exception> {
     Ok(if op.has(op_flags::MEMORY) { cpu.load::<W16>(op)? } else { cpu.get::<W16>(op.regs[0]) } as u16)
 }
 
+/// In IA-32e mode: the descriptor's upper half is one, and the base is canonical.
+fn valid_base(cpu: &Cpu, descriptor: &Descriptor) -> bool {
+    !cpu.state.long_mode_active() || (descriptor.upper_half_valid() && cpu.is_canonical(descriptor.base()))
+}
+
 fn lldt(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.require_cpl0()?;
     let selector = selector_operand(cpu, op)?;
@@ -75,7 +80,7 @@ fn lldt(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         return Err(Exception::gp(error));
     }
     let descriptor = cpu.read_descriptor(selector)?;
-    if !descriptor.is_system() || descriptor.kind() != system_type::LDT {
+    if !descriptor.is_system() || descriptor.kind() != system_type::LDT || !valid_base(cpu, &descriptor) {
         return Err(Exception::gp(error));
     }
     if !descriptor.is_present() {
@@ -98,7 +103,7 @@ fn ltr(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         system_type::TSS16_AVAILABLE => !cpu.state.long_mode_active(),
         _ => false,
     };
-    if !descriptor.is_system() || !available {
+    if !descriptor.is_system() || !available || !valid_base(cpu, &descriptor) {
         return Err(Exception::gp(error));
     }
     if !descriptor.is_present() {

@@ -3,7 +3,6 @@
 use super::descriptor::{Descriptor, is_null, selector_error, system_type};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
-use crate::op::reg;
 use crate::state::{Segment, SegmentIndex, access, bits};
 use rx86_softmmu::Access;
 
@@ -22,6 +21,8 @@ pub(super) enum SwitchKind {
 
 /// Length of a 32-bit TSS without its I/O map, less one.
 const TSS32_LIMIT: u32 = 0x67;
+/// DR7's local breakpoint enables, which end with the task: L0 to L3 and LE.
+const DR7_LOCAL: u64 = 0x155;
 /// Length of a 16-bit TSS, less one.
 const TSS16_LIMIT: u32 = 0x2b;
 
@@ -38,9 +39,35 @@ struct TaskImage {
     debug_trap: bool,
 }
 
+/// How the new task begins: an error is a fault in the new task, at its first instruction.
+pub(super) type Entered = Result<(), Exception>;
+
 impl Cpu {
-    /// Switches to the task whose TSS `selector` names. Error codes carry no EXT bit; delivery adds it.
-    pub(super) fn switch_task(&mut self, selector: u16, kind: SwitchKind) -> Result<(), Exception> {
+    /// Far transfers and IRET: switches to another task. The instruction is done with the switch; what fails in the new
+    /// task is pending there.
+    pub(super) fn continue_in_task(&mut self, selector: u16, kind: SwitchKind) -> Result<(), Exception> {
+        let rflags = self.state.flags.get();
+        let entered = self.switch_task(selector, kind, rflags)?;
+        self.fault_in_new_task(entered);
+        Ok(())
+    }
+
+    /// Makes what failed in a new task pending before its first instruction.
+    pub(super) fn fault_in_new_task(&mut self, entered: Entered) {
+        if let Err(fault) = entered {
+            self.pending_exception = Some(fault);
+            self.end_block();
+        }
+    }
+
+    /// Switches to the task whose TSS `selector` names, and leaves `rflags` in the old task's. Error codes carry no EXT
+    /// bit; delivery adds it. An outer error is one in the old task, and nothing has changed.
+    pub(super) fn switch_task(
+        &mut self,
+        selector: u16,
+        kind: SwitchKind,
+        rflags: u64,
+    ) -> Result<Entered, Exception> {
         let mut new = self.task_descriptor(selector, kind)?;
         let wide = new.kind() & 8 != 0;
         let needed = if wide { TSS32_LIMIT } else { TSS16_LIMIT };
@@ -49,14 +76,16 @@ impl Cpu {
         }
         let old = self.state.tr;
         // Everything that the switch will touch must be there before the first change.
-        self.probe_system(new.base(), u64::from(needed) + 1)?;
+        if matches!(kind, SwitchKind::Call | SwitchKind::Gate) {
+            self.probe_system(new.base(), 2)?;
+        }
         let image = self.read_task(new.base(), wide)?;
-        self.save_task(&old, kind)?;
+        self.save_task(&old, kind, rflags)?;
         if matches!(kind, SwitchKind::Jump | SwitchKind::Return) {
             self.set_busy(old.selector, false)?;
         }
         if matches!(kind, SwitchKind::Call | SwitchKind::Gate) {
-            self.write_system(new.base(), old.selector.to_le_bytes())?;
+            self.write_system(u64::from(new.base() as u32), old.selector.to_le_bytes())?;
         }
         if kind != SwitchKind::Return {
             self.mark_type(&mut new, 2)?;
@@ -65,7 +94,9 @@ impl Cpu {
         tr.access |= 2;
         self.state.tr = tr;
         self.state.cr0 |= bits::CR0_TS;
-        self.load_task(&image, wide, kind)
+        let entered = self.load_task(&image, wide, kind);
+        self.mode_changed();
+        Ok(entered)
     }
 
     /// Reads and checks the new TSS's descriptor.
@@ -140,12 +171,9 @@ impl Cpu {
     }
 
     /// Saves the running task's state into its TSS.
-    fn save_task(&mut self, tss: &Segment, kind: SwitchKind) -> Result<(), Exception> {
+    fn save_task(&mut self, tss: &Segment, kind: SwitchKind, rflags: u64) -> Result<(), Exception> {
         let wide = tss.access & 8 != 0;
-        let mut rflags = self.state.flags.get();
-        if kind == SwitchKind::Return {
-            rflags &= !bits::RFLAGS_NT;
-        }
+        let rflags = if kind == SwitchKind::Return { rflags & !bits::RFLAGS_NT } else { rflags };
         let at = |offset: u64| u64::from(tss.base.wrapping_add(offset) as u32);
         let rip = self.state.rip();
         let regs: [u64; 8] = std::array::from_fn(|i| self.state.regs[i]);
@@ -184,13 +212,10 @@ impl Cpu {
     }
 
     /// Loads the new task's state. A fault from here on happens in the new task.
-    fn load_task(&mut self, image: &TaskImage, wide: bool, kind: SwitchKind) -> Result<(), Exception> {
-        let mut rflags = image.rflags;
+    fn load_task(&mut self, image: &TaskImage, wide: bool, kind: SwitchKind) -> Entered {
+        let mut rflags = image.rflags & bits::RFLAGS_DEFINED;
         if matches!(kind, SwitchKind::Call | SwitchKind::Gate) {
             rflags |= bits::RFLAGS_NT;
-        }
-        if wide && self.state.paging() {
-            self.write_cr3(image.cr3)?;
         }
         self.state.set_rip(image.rip);
         self.state.flags.set(rflags);
@@ -201,14 +226,18 @@ impl Cpu {
         for (segment, selector) in self.state.segments.iter_mut().zip(image.selectors) {
             *segment = Segment { selector, base: 0, limit: 0, access: access::UNUSABLE };
         }
-        self.state.dr[7] &= !0x155;
+        self.state.dr[7] &= !DR7_LOCAL;
+        self.debug_registers_changed();
+        let vm86 = rflags & bits::RFLAGS_VM != 0;
+        self.state.cpl = if vm86 { 3 } else { (image.selectors[SegmentIndex::CS] & 3) as u8 };
+        if wide && self.state.paging() {
+            self.write_cr3(image.cr3)?;
+        }
         self.load_task_ldt(image.ldt)?;
-        if rflags & bits::RFLAGS_VM != 0 {
-            self.state.cpl = 3;
+        if vm86 {
             for (index, selector) in image.selectors.into_iter().enumerate() {
                 self.load_real_segment(index, selector);
             }
-            self.mode_changed();
         } else {
             self.load_task_segments(&image.selectors)?;
         }
@@ -218,9 +247,6 @@ impl Cpu {
         if image.debug_trap {
             self.pending_exception = Some(Exception::db(bits::DR6_BT));
         }
-        let rsp = usize::from(reg::RSP);
-        self.state.regs[rsp] &= 0xffff_ffff;
-        self.end_block();
         Ok(())
     }
 
@@ -248,7 +274,7 @@ impl Cpu {
         if is_null(code_selector) {
             return Err(Exception::ts(error));
         }
-        let cpl = (code_selector & 3) as u8;
+        let cpl = self.state.cpl;
         let mut code = self.read_descriptor_or(code_selector, Exception::ts)?;
         let allowed = if code.is_conforming() { code.dpl() <= cpl } else { code.dpl() == cpl };
         if !code.is_code() || !allowed {
@@ -261,7 +287,6 @@ impl Cpu {
         let mut segment = code.segment(code_selector);
         segment.access &= !access::LONG;
         self.state.segments[SegmentIndex::CS] = segment;
-        self.state.cpl = cpl;
         self.mode_changed();
         self.state.segments[SegmentIndex::SS] = self.inner_stack_segment(selectors[SegmentIndex::SS], cpl)?;
         self.mode_changed();

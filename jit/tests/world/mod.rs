@@ -6,8 +6,8 @@
 // Each test file uses its part.
 #![allow(dead_code, unreachable_pub)]
 
+use rx86_cpu::bare_board::BareBoard;
 use rx86_cpu::cpu::Cpu;
-use rx86_cpu::environment::{Environment, Refused};
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::state::{Segment, SegmentIndex, access, bits};
 use rx86_softmmu::{Access, Attention, GuestMemory};
@@ -46,7 +46,7 @@ pub fn cpu() -> Cpu {
         };
         put(page_table + 8 * (page >> 12), page | rights);
     }
-    let mut cpu = Cpu::new(memory, Box::new(NoBoard), CpuModel::max(), Attention::default());
+    let mut cpu = Cpu::new(memory, Box::new(BareBoard::default()), CpuModel::max(), Attention::default());
     let state = &mut cpu.state;
     state.cr0 = bits::CR0_PE | bits::CR0_WP | bits::CR0_PG;
     state.cr3 = PAGE_TABLES;
@@ -82,71 +82,6 @@ pub fn memory(cpu: &Cpu) -> Vec<u8> {
 /// Replaces all mapped memory.
 pub fn set_memory(cpu: &Cpu, image: &[u8]) {
     cpu.mmu.memory().write(DATA, image).expect("in RAM");
-}
-
-/// Nothing behind the processor's pins.
-struct NoBoard;
-
-impl Environment for NoBoard {
-    fn port_read(&mut self, _: u16, _: u8) -> u32 {
-        0
-    }
-    fn port_write(&mut self, _: u16, _: u8, _: u32) {}
-    fn mmio_read(&mut self, _: u64, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-    fn mmio_write(&mut self, _: u64, _: &[u8]) {}
-    fn interrupt_pending(&mut self) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self) -> Option<u8> {
-        None
-    }
-    fn take_nmi(&mut self) -> bool {
-        false
-    }
-    fn take_init(&mut self) -> bool {
-        false
-    }
-    fn take_sipi(&mut self) -> Option<u8> {
-        None
-    }
-    fn task_priority(&mut self) -> u8 {
-        0
-    }
-    fn set_task_priority(&mut self, _: u8) {}
-    fn apic_msr_read(&mut self, _: u32) -> Result<u64, Refused> {
-        Err(Refused)
-    }
-    fn apic_msr_write(&mut self, _: u32, _: u64) -> Result<(), Refused> {
-        Err(Refused)
-    }
-    fn apic_id(&self) -> u32 {
-        0
-    }
-    fn cpu_count(&self) -> u32 {
-        1
-    }
-    fn tsc(&mut self) -> u64 {
-        0
-    }
-    fn tsc_hz(&self) -> u64 {
-        1_000_000_000
-    }
-    fn now_ns(&mut self) -> u64 {
-        0
-    }
-    fn boot_wall_clock_ns(&mut self) -> u64 {
-        0
-    }
-    fn random(&mut self) -> u64 {
-        0
-    }
-    fn set_ferr(&mut self, _: bool) {}
-    fn pv_eoi_allowed(&mut self) -> bool {
-        false
-    }
-    fn end_of_interrupt(&mut self) {}
 }
 
 /// SplitMix64.

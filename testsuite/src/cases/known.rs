@@ -37,7 +37,7 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
     }
     // An instruction that faulted has changed no flags.
     let ended = left.ending.vector == BREAKPOINT && right.ending.vector == BREAKPOINT;
-    let undefined = if ended { undefined_flags(&instruction) } else { 0 };
+    let undefined = if ended { undefined_flags(&instruction, program) } else { 0 };
     for difference in found {
         if difference.place == Place::ErrorCode && is_kernel_page(left, right, &difference) {
             continue;
@@ -65,7 +65,7 @@ fn is_kernel_page(left: &Outcome, right: &Outcome, difference: &Difference) -> b
 }
 
 /// The status flags that the manual leaves undefined after `instruction`, as bits of RFLAGS.
-pub fn undefined_flags(instruction: &Instruction) -> u64 {
+pub fn undefined_flags(instruction: &Instruction, program: &Program) -> u64 {
     const BITS: [(u32, u64); 6] = [
         (RflagsBits::CF, 1),
         (RflagsBits::PF, 1 << 2),
@@ -74,8 +74,27 @@ pub fn undefined_flags(instruction: &Instruction) -> u64 {
         (RflagsBits::SF, 1 << 7),
         (RflagsBits::OF, 1 << 11),
     ];
-    let undefined = instruction.rflags_undefined();
+    let mut undefined = instruction.rflags_undefined();
+    if shift_count(instruction, program).is_some_and(|count| count != 1) {
+        undefined |= RflagsBits::OF;
+    }
     BITS.iter().filter(|(iced, _)| undefined & iced != 0).fold(0, |all, (_, bit)| all | bit) & FLAGS
+}
+
+/// The masked count of a shift or rotation.
+fn shift_count(instruction: &Instruction, program: &Program) -> Option<u64> {
+    use Mnemonic::*;
+    let last = match instruction.mnemonic() {
+        Rol | Ror | Rcl | Rcr | Shl | Sal | Shr | Sar => 1,
+        Shld | Shrd => 2,
+        _ => return None,
+    };
+    let count = match instruction.op_kind(last) {
+        OpKind::Register => program.state.gpr[1],
+        _ => instruction.immediate(last),
+    };
+    let wide = instruction.op0_register().is_gpr64() || instruction.memory_size().size() == 8;
+    Some(count & if wide { 63 } else { 31 })
 }
 
 fn is_approximation(instruction: &Instruction, difference: &Difference) -> bool {
@@ -121,11 +140,7 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
     match instruction.mnemonic() {
         // A count above the operand size.
         Shld | Shrd if instruction.op1_register().size() == 2 => {
-            let count = match instruction.op2_kind() {
-                OpKind::Register => program.state.gpr[1],
-                _ => instruction.immediate(2),
-            };
-            ended && count & 31 > 16
+            ended && shift_count(instruction, program).is_some_and(|count| count > 16)
         }
         Bswap => instruction.op0_register().size() == 2,
         // With a mask of zero, whether the address is looked at depends on the implementation.

@@ -1,8 +1,9 @@
 //! Runs a guest on rx86 or QEMU as a user would, and keeps its console with the host's time of every line.
 
+use super::residency::Residency;
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -44,8 +45,8 @@ pub struct Run {
     pub errors: String,
     /// From start to exit.
     pub elapsed: Duration,
-    /// The emulator's largest resident set in KiB, where the host tells it.
-    pub peak_resident_kib: Option<u64>,
+    /// The largest host memory beyond the guest's own pages that was seen, where the host tells it.
+    pub residency: Option<Residency>,
 }
 
 impl Run {
@@ -111,12 +112,12 @@ impl Guest {
 
     /// Runs the guest to its end or to the time limit, with nothing on its standard input.
     pub fn run(&self, emulator: Emulator, limit: Duration) -> io::Result<Run> {
-        run(self.command(emulator)?, limit)
+        run(self.command(emulator)?, self.memory_mib, limit)
     }
 }
 
-/// Runs `command` to its end or to the time limit and keeps its output.
-pub fn run(mut command: Command, limit: Duration) -> io::Result<Run> {
+/// Runs `command` to its end or to the time limit and keeps its output. `memory_mib` is the guest's memory.
+pub fn run(mut command: Command, memory_mib: u64, limit: Duration) -> io::Result<Run> {
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().expect("stdout is piped");
@@ -128,12 +129,12 @@ pub fn run(mut command: Command, limit: Duration) -> io::Result<Run> {
         let _ = stderr.read_to_end(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     });
-    let (status, timed_out, peak) = wait(&mut child, start + limit)?;
+    let (status, timed_out, residency) = wait(&mut child, memory_mib, start + limit)?;
     let elapsed = start.elapsed();
     reader.join().expect("the reader does not panic");
     let lines = line_receiver.try_iter().collect();
     let errors = error_reader.join().expect("the reader does not panic");
-    Ok(Run { status, timed_out, lines, errors, elapsed, peak_resident_kib: peak })
+    Ok(Run { status, timed_out, lines, errors, elapsed, residency })
 }
 
 fn read_lines(mut from: impl Read, start: Instant, to: &mpsc::Sender<(Duration, String)>) {
@@ -157,25 +158,31 @@ fn read_lines(mut from: impl Read, start: Instant, to: &mpsc::Sender<(Duration, 
     }
 }
 
-/// Waits for the child; kills it at the deadline. Samples its resident set while it lives.
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<(Option<i32>, bool, Option<u64>)> {
-    let mut peak = None;
+/// How often the child's resident set is looked at.
+const RESIDENCY_PERIOD: Duration = Duration::from_millis(250);
+
+/// Waits for the child; kills it at the deadline.
+fn wait(
+    child: &mut Child,
+    memory_mib: u64,
+    deadline: Instant,
+) -> io::Result<(Option<i32>, bool, Option<Residency>)> {
+    let mut largest: Option<Residency> = None;
+    let mut next_look = Instant::now() + RESIDENCY_PERIOD;
     loop {
-        peak = peak_resident_kib(child.id()).or(peak);
         if let Some(status) = child.try_wait()? {
-            return Ok((status.code(), false, peak));
+            return Ok((status.code(), false, largest));
+        }
+        if Instant::now() >= next_look {
+            let now = Residency::of(child.id(), memory_mib);
+            largest = largest.into_iter().chain(now).max_by_key(|residency| residency.overhead_kib);
+            next_look = Instant::now() + RESIDENCY_PERIOD;
         }
         if Instant::now() >= deadline {
             child.kill()?;
             child.wait()?;
-            return Ok((None, true, peak));
+            return Ok((None, true, largest));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn peak_resident_kib(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }

@@ -1,7 +1,7 @@
 //! The table's order, and the #GP rules of registers, by cases.
 
-use super::super::test_board::{TSC, TestBoard};
 use super::*;
+use crate::bare_board::{BareBoard, TSC};
 
 #[test]
 fn the_table_is_in_ascending_order() {
@@ -67,7 +67,7 @@ fn values_are_taken_or_refused() {
         (0xc001_0015, 0, false),
     ];
     for &(index, value, taken) in cases {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         let before = cpu.read_msr(index);
         let expected = if taken { Ok(()) } else { Err(Exception::gp(0)) };
         assert_eq!(cpu.write_msr(index, value), expected, "{index:#x} {value:#x}");
@@ -81,7 +81,7 @@ fn values_are_taken_or_refused() {
 
 #[test]
 fn canonical_means_57_bits_with_la57() {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     cpu.state.cr4 |= crate::state::bits::CR4_LA57;
     assert_eq!(cpu.write_msr(0xc000_0100, 1 << 47), Ok(()));
     assert_eq!(cpu.write_msr(0xc000_0100, 1 << 56), Err(Exception::gp(0)));
@@ -98,7 +98,7 @@ fn a_model_without_a_feature_lacks_its_registers() {
         (Feature::Hypervisor, 0x4b56_4d01),
         (Feature::ArchCapabilities, 0x10a),
     ] {
-        let mut cpu = TestBoard::default().cpu();
+        let mut cpu = BareBoard::default().cpu();
         assert!(cpu.read_msr(index).is_ok(), "{index:#x}");
         cpu.model.features = cpu.model.features.without(feature);
         assert_eq!(cpu.read_msr(index), Err(Exception::gp(0)), "{index:#x}");
@@ -107,7 +107,7 @@ fn a_model_without_a_feature_lacks_its_registers() {
 
 #[test]
 fn the_counter_and_its_adjustment_move_together() {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     assert_eq!(cpu.read_msr(0x10), Ok(TSC));
     cpu.write_msr(0x10, 5).unwrap();
     assert_eq!(cpu.read_msr(0x10), Ok(5));
@@ -118,7 +118,7 @@ fn the_counter_and_its_adjustment_move_together() {
 
 #[test]
 fn reading_misc_enable_back_shows_what_is_fixed() {
-    let mut cpu = TestBoard::default().cpu();
+    let mut cpu = BareBoard::default().cpu();
     cpu.write_msr(0x1a0, u64::MAX).unwrap();
     assert_eq!(cpu.read_msr(0x1a0), Ok(1 << 0 | 1 << 11 | 1 << 12 | 1 << 22));
 }

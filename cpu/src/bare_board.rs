@@ -1,39 +1,44 @@
-//! A board for the tests of system instructions: time stands still, and the local APIC is a few fields.
+//! A board with nothing on it: time stands still, and the local APIC is a few fields. Tests of single instructions run
+//! on it, and tools that execute code without a machine.
 
 use crate::cpu::Cpu;
 use crate::environment::{Environment, Refused};
 use crate::features::CpuModel;
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The counter's rate on this board.
-pub(super) const TSC_HZ: u64 = 2_500_000_000;
+pub const TSC_HZ: u64 = 2_500_000_000;
 /// The counter's value.
-pub(super) const TSC: u64 = 1_000_000;
+pub const TSC: u64 = 1_000_000;
 /// The time since switch-on.
-pub(super) const NOW_NS: u64 = 400_000;
+pub const NOW_NS: u64 = 400_000;
 /// Nanoseconds since 1970 at switch-on.
-pub(super) const BOOT_NS: u64 = 1_700_000_000_123_456_789;
+pub const BOOT_NS: u64 = 1_700_000_000_123_456_789;
 
-/// A board with 2 MiB of memory and `cpus` processors, this one with the last APIC id.
+/// The board; this processor has the last APIC id of `cpus`.
 #[derive(Clone, Default)]
-pub(super) struct TestBoard {
-    pub(super) cpus: u32,
-    pub(super) priority: u8,
+pub struct BareBoard {
+    /// How many processors CPUID tells of; zero counts as one.
+    pub cpus: u32,
+    /// CR8.
+    pub priority: u8,
     /// Interrupts that were ended on the guest's behalf.
-    pub(super) ended: Arc<AtomicU32>,
+    pub ended: Arc<AtomicU32>,
+    /// The FERR# line.
+    pub ferr: Arc<AtomicBool>,
 }
 
-impl TestBoard {
-    /// A processor on this board.
-    pub(super) fn cpu(self) -> Cpu {
+impl BareBoard {
+    /// A processor of the largest model on this board, with 2 MiB of memory, in its power-on state.
+    pub fn cpu(self) -> Cpu {
         let memory = GuestMemory::new(2 << 20).expect("2 MiB of memory");
         Cpu::new(memory, Box::new(self), CpuModel::max(), Attention::default())
     }
 }
 
-impl Environment for TestBoard {
+impl Environment for BareBoard {
     fn port_read(&mut self, _: u16, _: u8) -> u32 {
         0
     }
@@ -90,7 +95,9 @@ impl Environment for TestBoard {
     fn random(&mut self) -> u64 {
         0x0123_4567_89ab_cdef
     }
-    fn set_ferr(&mut self, _: bool) {}
+    fn set_ferr(&mut self, asserted: bool) {
+        self.ferr.store(asserted, Ordering::Relaxed);
+    }
     fn pv_eoi_allowed(&mut self) -> bool {
         true
     }
