@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const TARGETS: [(&str, &str); 4] = [
     ("instructions", "rx86::instruction"),
     ("exceptions", "rx86::exception"),
-    ("interrupts", "rx86::irq"),
+    ("interrupts", "rx86::interrupt"),
     ("io", "rx86::io"),
 ];
 

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Our crates, and which of ours each may depend on (outside of tests).
-const DEPENDENCIES: [(&str, &[&str]); 7] = [
+const DEPENDENCIES: [(&str, &[&str]); 8] = [
     ("softmmu", &[]),
     ("cpu", &["rx86-softmmu"]),
+    ("cpu/kvm", &["rx86-cpu", "rx86-softmmu"]),
     ("devices", &["rx86-softmmu"]),
     ("firmware", &["rx86-softmmu"]),
     ("jit", &["rx86-cpu", "rx86-softmmu"]),
-    ("cli", &["rx86-cpu", "rx86-devices", "rx86-firmware", "rx86-jit", "rx86-softmmu"]),
+    ("cli", &["rx86-cpu", "rx86-devices", "rx86-firmware", "rx86-jit", "rx86-kvm", "rx86-softmmu"]),
     ("testsuite", &["rx86", "rx86-cpu", "rx86-devices", "rx86-firmware", "rx86-jit", "rx86-softmmu"]),
 ];
 const MAX_FILE_LINES: usize = 800;

@@ -34,6 +34,8 @@ pub enum Engine {
     /// The interpreter.
     #[default]
     Interp,
+    /// Linux's KVM, where /dev/kvm works.
+    Kvm,
 }
 
 /// How a bzImage is entered.
@@ -135,18 +137,15 @@ impl Machine {
         );
         let board = Arc::new(Mutex::new(board));
         let request = Request::default();
-        let environment = VcpuEnvironment::new(
+        let environment = Box::new(VcpuEnvironment::new(
             board.clone(),
             clock.clone(),
             attention.clone(),
             request.clone(),
             (0, 1),
             config.seed,
-        );
-        let cpu = Cpu::new(memory.clone(), Box::new(environment), CpuModel::max(), attention.clone());
-        let engine: Box<dyn X86Ops> = match config.engine {
-            Engine::Interp => Box::new(Interpreter::new(cpu)),
-        };
+        ));
+        let engine = engine(config.engine, &memory, environment, &attention)?;
         let remote = Remote::new(attention);
         let mut machine = Self { config, memory, board, request, clock, engine, output, remote };
         machine.load()?;
@@ -208,6 +207,22 @@ fn boots(config: &MachineConfig) -> String {
         Some(initrd) => format!("'{}' with the initrd '{initrd}'", config.kernel),
         None => format!("'{}'", config.kernel),
     }
+}
+
+/// The engine that was asked for, with a vCPU of the largest model.
+fn engine(
+    kind: Engine,
+    memory: &Arc<GuestMemory>,
+    environment: Box<VcpuEnvironment>,
+    attention: &Attention,
+) -> Result<Box<dyn X86Ops>> {
+    let model = CpuModel::max();
+    Ok(match kind {
+        Engine::Interp => {
+            Box::new(Interpreter::new(Cpu::new(memory.clone(), environment, model, attention.clone())))
+        }
+        Engine::Kvm => rx86_kvm::open(memory.clone(), environment, &model, attention.clone())?,
+    })
 }
 
 fn segment(image: &SegmentImage) -> Segment {

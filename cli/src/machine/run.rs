@@ -3,7 +3,7 @@
 use super::environment::lock;
 use super::report::TripleFault;
 use super::{Machine, Outcome};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rx86_cpu::backend::Exit;
 use rx86_cpu::state::bits;
 use rx86_devices::{BoardRequest, Clock};
@@ -47,6 +47,9 @@ impl Machine {
                 Exit::Halt => self.sleep_until(deadline),
                 Exit::Shutdown => {
                     return Ok(Outcome::TripleFault(Box::new(TripleFault::of(&mut *self.engine))));
+                }
+                Exit::Failed => {
+                    bail!("the engine cannot go on: {}", self.engine.failure().unwrap_or("no reason given"))
                 }
                 Exit::Yield | Exit::InterruptWindow | Exit::Debug => {}
             }

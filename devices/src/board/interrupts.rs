@@ -27,7 +27,7 @@ impl Board {
             lapic.pic_acknowledged();
         }
         drop(lapic);
-        tracing::trace!(target: "rx86::irq", cpu, ?vector, "acknowledge");
+        tracing::trace!(target: "rx86::interrupt", cpu, ?vector, "acknowledge");
         self.route();
         // The flag was taken for one interrupt; there may be another behind it.
         if self.pending(cpu) {
@@ -58,7 +58,7 @@ impl Board {
     }
 
     fn send(&self, message: &InterruptMessage, destination: Destination) {
-        tracing::trace!(target: "rx86::irq", ?message, ?destination, "message");
+        tracing::trace!(target: "rx86::interrupt", ?message, ?destination, "message");
         if message.delivery_mode == DeliveryMode::LowestPriority {
             let addressed = self.lapics.iter().filter(|lapic| lock(lapic).is_addressed(message, destination));
             if let Some(lapic) = addressed.min_by_key(|lapic| lock(lapic).ppr()) {
@@ -98,7 +98,7 @@ impl Board {
     }
 
     fn set_line(&mut self, line: u8, high: bool) {
-        tracing::trace!(target: "rx86::irq", line, high, "line");
+        tracing::trace!(target: "rx86::interrupt", line, high, "line");
         if line < PIC_LINES {
             self.pics.set_irq(line, high);
         }

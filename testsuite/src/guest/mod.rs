@@ -1,8 +1,10 @@
 //! Guests of our own: small static programs, kernels of a few bytes, initrds around them, and how to run a guest on rx86
 //! and on QEMU.
 
+pub mod bare;
 pub mod debian;
 pub mod kernel;
 pub mod program;
+pub mod residency;
 pub mod runner;
 pub mod tool;
