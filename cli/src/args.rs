@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 /// The smallest guest.
 pub const MEMORY_MIN: u64 = 16 << 20;
-/// The largest guest: what 46 bits of physical address leave after the hole.
-pub const MEMORY_MAX: u64 = 1 << 40;
+/// The largest guest: as much as `GuestMemory` maps.
+pub const MEMORY_MAX: u64 = 512 << 30;
 
 const EXIT_STATUS_HELP: &str = "\
 Exit status:

@@ -85,10 +85,19 @@ fn report(outcome: Outcome) -> u8 {
             exit_status::TRIPLE_FAULT
         }
         Outcome::HaltedForGood(rip) => {
-            eprintln!("rx86: the guest has halted at {rip:#x} with interrupts off, and nothing can wake it");
+            eprintln!(
+                "rx86: the guest has halted at {rip:#x} with interrupts off and nothing can wake it; if its console says nothing, \
+                 the kernel may be damaged: copy it again"
+            );
             exit_status::HALTED_FOR_GOOD
         }
-        Outcome::Stopped => exit_status::STOPPED,
+        Outcome::Stopped => {
+            if terminal::is_interactive() {
+                // The guest's cursor is anywhere; the shell's prompt wants a line of its own.
+                eprintln!("\nrx86: stopped");
+            }
+            exit_status::STOPPED
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub use report::TripleFault;
 
 use crate::console::{Output, Remote};
 use crate::image::{Image, Role};
+use crate::initrd::inspect::inspect;
 use anyhow::{Context, Result};
 use clock::HostClock;
 use environment::{Request, VcpuEnvironment, lock, split_mix};
@@ -183,6 +184,9 @@ impl Machine {
         let kernel = config.kernel.read(Role::Kernel, config.memory_bytes)?;
         let initrd = config.initrd.as_ref().map(|image| image.read(Role::Initrd, config.memory_bytes));
         let initrd = initrd.transpose()?;
+        if let Some((image, bytes)) = config.initrd.as_ref().zip(initrd.as_deref()) {
+            check_initrd(&kernel, image, bytes)?;
+        }
         let request = BootRequest {
             kernel: &kernel,
             initrd: initrd.as_deref(),
@@ -199,6 +203,15 @@ impl Machine {
         self.engine.load_state(&state);
         Ok(())
     }
+}
+
+/// An error if Linux could not unpack the initrd. An empty one is the loader's to report; what a PVH guest takes is its own
+/// business.
+fn check_initrd(kernel: &[u8], image: &Image, bytes: &[u8]) -> Result<()> {
+    if bytes.is_empty() || kernel.starts_with(b"\x7fELF") {
+        return Ok(());
+    }
+    inspect(bytes).with_context(|| format!("cannot boot with the initrd '{image}'"))
 }
 
 /// The images of a boot, for messages.

@@ -3,7 +3,6 @@
 
 pub mod bare;
 pub mod debian;
-pub mod kernel;
 pub mod program;
 pub mod residency;
 pub mod runner;

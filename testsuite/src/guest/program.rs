@@ -123,7 +123,7 @@ fn memory(a: &mut CodeAssembler, iterations: u32) -> Result<(), IcedError> {
 }
 
 /// `write(1, label, length)`.
-pub(super) fn print(a: &mut CodeAssembler, label: CodeLabel, length: usize) -> Result<(), IcedError> {
+fn print(a: &mut CodeAssembler, label: CodeLabel, length: usize) -> Result<(), IcedError> {
     a.mov(eax, 1)?;
     a.mov(edi, 1)?;
     a.lea(rsi, qword_ptr(label))?;
@@ -182,6 +182,25 @@ fn assemble(program: &Program) -> Result<Vec<u8>, IcedError> {
 pub(super) fn executable(mut a: CodeAssembler) -> Result<Vec<u8>, IcedError> {
     let code = a.assemble(LOAD_ADDRESS + HEADER_BYTES)?;
     Ok(elf(&code))
+}
+
+/// A program that gets access to all ports and writes `value` to `port`; needs root.
+pub fn debug_exit_program(port: u16, value: u32) -> Vec<u8> {
+    const IOPL: u32 = 172;
+    let body = || -> Result<Vec<u8>, IcedError> {
+        let mut a = CodeAssembler::new(64)?;
+        a.mov(eax, IOPL)?;
+        a.mov(edi, 3)?;
+        a.syscall()?;
+        a.mov(edx, u32::from(port))?;
+        a.mov(eax, value)?;
+        a.out(dx, eax)?;
+        a.mov(eax, 60)?;
+        a.mov(edi, 1)?;
+        a.syscall()?;
+        a.assemble(LOAD_ADDRESS + HEADER_BYTES)
+    };
+    elf(&body().expect("the program assembles"))
 }
 
 /// A static ELF64 executable: one segment of code, one of zeroed data.

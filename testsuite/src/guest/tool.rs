@@ -1,4 +1,4 @@
-//! Static Linux programs that do what busybox's applets cannot: memory maps, and port output.
+//! A static Linux program that does what busybox's applets do not: it maps, shares and protects memory.
 
 use super::program::executable;
 use iced_x86::IcedError;
@@ -12,7 +12,6 @@ mod call {
     pub(super) const FORK: u32 = 57;
     pub(super) const EXIT: u32 = 60;
     pub(super) const WAIT4: u32 = 61;
-    pub(super) const IOPL: u32 = 172;
 }
 
 const PROT_READ: u32 = 1;
@@ -24,15 +23,10 @@ const MAP_BYTES: u32 = 4 << 20;
 /// What ends a process that wrote to a page which it may only read: SIGSEGV, in wait4's status.
 const KILLED_BY_SEGV: u32 = 11;
 
-/// Maps private and shared memory, fills it page by page, forks, and looks at who sees whose writes; then writes to a
-/// page made read-only. Exits with 0, or with the number of the step that went wrong.
+/// A program that maps private and shared memory, fills it page by page, forks, and looks at who sees whose
+/// writes; then writes to a page made read-only. It exits with 0, or with the number of the step that went wrong.
 pub fn memory_maps() -> Vec<u8> {
     assemble_memory_maps().expect("this assembles")
-}
-
-/// Writes `value` to `port` (`iopl`, then OUT); exits with 0 if that came back.
-pub fn port_output(port: u16, value: u8) -> Vec<u8> {
-    assemble_port_output(port, value).expect("this assembles")
 }
 
 fn exit(a: &mut CodeAssembler, status: u32) -> Result<(), IcedError> {
@@ -151,18 +145,4 @@ fn sum_pages(a: &mut CodeAssembler, write: bool) -> Result<(), IcedError> {
     a.inc(ecx)?;
     a.cmp(ecx, (MAP_BYTES / 4096) as i32)?;
     a.jne(page)
-}
-
-fn assemble_port_output(port: u16, value: u8) -> Result<Vec<u8>, IcedError> {
-    let mut a = CodeAssembler::new(64)?;
-    a.mov(edi, 3)?;
-    a.mov(eax, call::IOPL)?;
-    a.syscall()?;
-    a.test(eax, eax)?;
-    expect_equal(&mut a, 1)?;
-    a.mov(edx, u32::from(port))?;
-    a.mov(eax, u32::from(value))?;
-    a.out(dx, al)?;
-    exit(&mut a, 0)?;
-    executable(a)
 }

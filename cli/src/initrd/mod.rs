@@ -1,5 +1,7 @@
 //! Builds initial RAM disks: a "newc" cpio archive, gzipped (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
 
+pub mod inspect;
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{self, Write};

@@ -1,0 +1,181 @@
+//! Which instructions are tried, and in which family each of them is.
+
+use iced_x86::{Code, CpuidFeature, EncodingKind, FlowControl, Mnemonic, OpCodeOperandKind};
+
+/// A family of instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// General registers and memory; stack; BMI, ADX and their like.
+    Integer,
+    /// String instructions, with and without REP.
+    String,
+    /// Near branches, calls and returns.
+    Branch,
+    /// Instructions with an MMX register, and EMMS.
+    Mmx,
+    /// SSE to SSE4.2, AES, PCLMULQDQ.
+    Sse,
+    /// The x87 FPU.
+    X87,
+}
+
+impl Family {
+    /// All families.
+    pub const ALL: [Self; 6] = [Self::Integer, Self::String, Self::Branch, Self::Mmx, Self::Sse, Self::X87];
+
+    /// The name on command lines and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::String => "string",
+            Self::Branch => "branch",
+            Self::Mmx => "mmx",
+            Self::Sse => "sse",
+            Self::X87 => "x87",
+        }
+    }
+
+    /// The family of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.name() == name)
+    }
+
+    /// The family's forms that the generator can build and this host has.
+    pub fn forms(self) -> Vec<Code> {
+        Code::values().filter(|&code| family_of(code) == Some(self)).collect()
+    }
+}
+
+/// The family of a form; `None` if it is not tried.
+pub fn family_of(code: Code) -> Option<Family> {
+    let info = code.op_code();
+    let tried = info.is_instruction()
+        && info.mode64()
+        && matches!(info.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
+        && !info.must_be_cpl0()
+        && !info.is_privileged()
+        && !info.is_input_output()
+        && !info.is_reserved_nop()
+        && !is_far(code)
+        && code.cpuid_features().iter().all(|&feature| host_has(feature))
+        && !excluded(code.mnemonic());
+    if !tried || info.op_kinds().iter().any(|&kind| !operand_tried(kind)) {
+        return None;
+    }
+    Some(if info.op_kinds().iter().any(|&kind| is_string_operand(kind)) && !is_masked_move(code.mnemonic()) {
+        Family::String
+    } else if !matches!(code.flow_control(), FlowControl::Next | FlowControl::Exception) {
+        // Intel ignores the operand-size prefix of near branches in 64-bit mode, AMD does not.
+        if info.operand_size() == 16 {
+            return None;
+        }
+        Family::Branch
+    } else if code.mnemonic() == Mnemonic::Emms || info.op_kinds().iter().any(|&kind| is_mmx_operand(kind)) {
+        Family::Mmx
+    } else if code.mnemonic() == Mnemonic::Wait || code.cpuid_features().iter().any(|&f| is_x87(f)) {
+        Family::X87
+    } else if code.cpuid_features().iter().any(|&f| is_sse(f)) {
+        Family::Sse
+    } else {
+        Family::Integer
+    })
+}
+
+/// Far jumps and calls through memory.
+fn is_far(code: Code) -> bool {
+    use Code::*;
+    matches!(code, Jmp_m1616 | Jmp_m1632 | Jmp_m1664 | Call_m1616 | Call_m1632 | Call_m1664)
+}
+
+fn is_masked_move(mnemonic: Mnemonic) -> bool {
+    matches!(mnemonic, Mnemonic::Maskmovq | Mnemonic::Maskmovdqu)
+}
+
+fn is_mmx_operand(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind::*;
+    matches!(kind, mm_reg | mm_rm | mm_or_mem)
+}
+
+fn is_string_operand(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind::*;
+    matches!(kind, seg_rSI | es_rDI | seg_rDI)
+}
+
+/// Operands that are out of reach of a user program, or that have no meaning in a single case.
+fn operand_tried(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind::*;
+    !matches!(
+        kind,
+        seg_reg
+            | cr_reg
+            | dr_reg
+            | tr_reg
+            | es
+            | cs
+            | ss
+            | ds
+            | fs
+            | gs
+            | farbr2_2
+            | farbr4_2
+            | br16_1
+            | br16_2
+    )
+}
+
+fn is_x87(feature: CpuidFeature) -> bool {
+    matches!(feature, CpuidFeature::FPU | CpuidFeature::FPU287 | CpuidFeature::FPU387)
+}
+
+fn is_sse(feature: CpuidFeature) -> bool {
+    use CpuidFeature::*;
+    matches!(feature, SSE | SSE2 | SSE3 | SSSE3 | SSE4_1 | SSE4_2 | AES | PCLMULQDQ)
+}
+
+/// Instructions whose results depend on the machine and the moment, or which leave the program.
+fn excluded(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::*;
+    matches!(
+        mnemonic,
+        Cpuid | Rdtsc | Rdtscp | Rdpmc | Syscall | Sysenter | Sysexit | Sysret | Int | Int1 | Int3 | Into
+            // Far transfers and system tables.
+            | Iret | Iretd | Iretq | Retf | Sgdt | Sidt | Sldt | Str | Smsw | Lar | Lsl | Verr | Verw
+            | Lss | Lfs | Lgs | Arpl
+            // Flags that change what is executed next.
+            | Popf | Popfd | Popfq | Cli | Sti
+            // Their images hold what differs between processors.
+            | Fxsave | Fxsave64 | Fxrstor | Fxrstor64
+            // No operation has a defined length here.
+            | Ud0 | Ud1
+    )
+}
+
+/// Whether the host has a feature that rx86 has too.
+#[cfg(target_arch = "x86_64")]
+fn host_has(feature: CpuidFeature) -> bool {
+    use CpuidFeature::*;
+    match feature {
+        INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | CMOV | CX8 | MULTIBYTENOP | PAUSE
+        | CLFSH | FPU | FPU287 | FPU387 | MMX | SSE | SSE2 => true,
+        CMPXCHG16B => is_x86_feature_detected!("cmpxchg16b"),
+        BMI1 => is_x86_feature_detected!("bmi1"),
+        BMI2 => is_x86_feature_detected!("bmi2"),
+        ADX => is_x86_feature_detected!("adx"),
+        MOVBE => is_x86_feature_detected!("movbe"),
+        POPCNT => is_x86_feature_detected!("popcnt"),
+        LZCNT => is_x86_feature_detected!("lzcnt"),
+        SSE3 => is_x86_feature_detected!("sse3"),
+        SSSE3 => is_x86_feature_detected!("ssse3"),
+        SSE4_1 => is_x86_feature_detected!("sse4.1"),
+        SSE4_2 => is_x86_feature_detected!("sse4.2"),
+        AES => is_x86_feature_detected!("aes"),
+        PCLMULQDQ => is_x86_feature_detected!("pclmulqdq"),
+        _ => false,
+    }
+}
+
+/// Other hosts execute no cases.
+#[cfg(not(target_arch = "x86_64"))]
+fn host_has(_: CpuidFeature) -> bool {
+    false
+}

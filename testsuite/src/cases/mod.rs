@@ -1,0 +1,14 @@
+//! Instruction cases: one instruction with all its inputs, executed by two oracles whose outcomes must be the same.
+//!
+//! Cases come from the files in `testsuite/cases`, and from a generator that knows every form of every instruction.
+
+pub mod compare;
+pub mod family;
+pub mod form;
+pub mod known;
+pub mod operands;
+pub mod random;
+pub mod run;
+pub mod shrink;
+pub mod text;
+pub mod values;

@@ -1,0 +1,300 @@
+//! Operands of a generated case: registers, immediates, branch targets, and memory operands whose address registers are
+//! set so that they hit the data pages.
+
+use super::random::Random;
+use super::values;
+use crate::oracle::{CODE, DATA, DATA_BYTES, GS_BASE, PAGE, Program};
+use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
+
+/// General registers by size, in encoding order.
+const GPR8: [Register; 20] = [
+    Register::AL,
+    Register::CL,
+    Register::DL,
+    Register::BL,
+    Register::SPL,
+    Register::BPL,
+    Register::SIL,
+    Register::DIL,
+    Register::R8L,
+    Register::R9L,
+    Register::R10L,
+    Register::R11L,
+    Register::R12L,
+    Register::R13L,
+    Register::R14L,
+    Register::R15L,
+    Register::AH,
+    Register::CH,
+    Register::DH,
+    Register::BH,
+];
+
+/// An instruction in the making, with the program that it will be.
+pub struct Builder<'a> {
+    /// The instruction.
+    pub instruction: Instruction,
+    /// The program; its code is empty so far.
+    pub program: &'a mut Program,
+    /// The source of everything.
+    pub random: &'a mut Random,
+    /// Whether operands that may be registers are to be memory.
+    pub memory: bool,
+    /// Whether an address must be a multiple of 16.
+    pub aligned: bool,
+    /// An address in the data pages at which the memory operand begins.
+    pub target: u64,
+    /// A bit instruction's register operand, whose value must be kept small.
+    pub bit_offset: bool,
+}
+
+impl Builder<'_> {
+    /// Chooses operand `index` of the form. False if this kind is not known.
+    pub fn operand(&mut self, index: u32, kind: OpCodeOperandKind) -> bool {
+        use OpCodeOperandKind::*;
+        match kind {
+            r8_or_mem => self.register_or_memory(index, 8),
+            r16_or_mem => self.register_or_memory(index, 16),
+            r32_or_mem => self.register_or_memory(index, 32),
+            r64_or_mem => self.register_or_memory(index, 64),
+            r8_reg | r8_opcode => self.general(index, 8),
+            r16_reg | r16_rm | r16_opcode => self.general(index, 16),
+            r32_reg | r32_rm | r32_opcode | r32_vvvv => self.general(index, 32),
+            r64_reg | r64_rm | r64_opcode | r64_vvvv => self.general(index, 64),
+            mm_or_mem | xmm_or_mem if self.memory => self.memory_operand(index),
+            mm_reg | mm_rm | mm_or_mem => self.numbered(index, Register::MM0, 8),
+            xmm_reg | xmm_rm | xmm_or_mem => self.numbered(index, Register::XMM0, 16),
+            sti_opcode => self.numbered(index, Register::ST0, 8),
+            mem => self.memory_operand(index),
+            mem_offs => self.absolute(index),
+            al => self.set_register(index, Register::AL),
+            cl => self.set_register(index, Register::CL),
+            ax => self.set_register(index, Register::AX),
+            dx => self.set_register(index, Register::DX),
+            eax => self.set_register(index, Register::EAX),
+            rax => self.set_register(index, Register::RAX),
+            st0 => self.set_register(index, Register::ST0),
+            imm8 => self.immediate(index, OpKind::Immediate8),
+            imm8_const_1 => {
+                self.instruction.set_op_kind(index, OpKind::Immediate8);
+                self.instruction.set_immediate8(1);
+            }
+            imm8sex16 => self.immediate(index, OpKind::Immediate8to16),
+            imm8sex32 => self.immediate(index, OpKind::Immediate8to32),
+            imm8sex64 => self.immediate(index, OpKind::Immediate8to64),
+            imm16 => self.immediate(index, OpKind::Immediate16),
+            imm32 => self.immediate(index, OpKind::Immediate32),
+            imm32sex64 => self.immediate(index, OpKind::Immediate32to64),
+            imm64 => self.immediate(index, OpKind::Immediate64),
+            seg_rSI => self.string(index, OpKind::MemorySegRSI, 6),
+            es_rDI => self.string(index, OpKind::MemoryESRDI, 7),
+            seg_rDI => self.string(index, OpKind::MemorySegRDI, 7),
+            seg_rBX_al => self.table(index),
+            br64_1 => self.branch(index, 0x70),
+            br64_4 => self.branch(index, 0x700),
+            _ => return false,
+        }
+        true
+    }
+
+    fn set_register(&mut self, index: u32, register: Register) {
+        self.instruction.set_op_kind(index, OpKind::Register);
+        self.instruction.set_op_register(index, register);
+    }
+
+    fn register_or_memory(&mut self, index: u32, bits: u32) {
+        if self.memory { self.memory_operand(index) } else { self.general(index, bits) }
+    }
+
+    fn general(&mut self, index: u32, bits: u32) {
+        let register = if bits == 8 {
+            self.random.pick(&GPR8)
+        } else {
+            let first = match bits {
+                16 => Register::AX,
+                32 => Register::EAX,
+                _ => Register::RAX,
+            };
+            // The registers that instructions use by themselves come up more often.
+            let number = if self.random.percent(40) { self.random.below(4) } else { self.random.below(16) };
+            first + number as u32
+        };
+        self.set_register(index, register);
+        if self.bit_offset && self.memory {
+            let small = self.random.below(1 << 10) as i64 - (1 << 9);
+            self.program.state.gpr[register.full_register().number()] = small as u64;
+        }
+    }
+
+    fn numbered(&mut self, index: u32, first: Register, count: u64) {
+        let register = first + self.random.below(count) as u32;
+        self.set_register(index, register);
+    }
+
+    fn immediate(&mut self, index: u32, kind: OpKind) {
+        let value = values::integer(self.random);
+        self.instruction.set_op_kind(index, kind);
+        match kind {
+            OpKind::Immediate8 if self.instruction.code() == Code::Enterq_imm16_imm8 => {}
+            OpKind::Immediate8 => self.instruction.set_immediate8(value as u8),
+            OpKind::Immediate8to16 => self.instruction.set_immediate8to16((value as i8).into()),
+            OpKind::Immediate8to32 => self.instruction.set_immediate8to32((value as i8).into()),
+            OpKind::Immediate8to64 => self.instruction.set_immediate8to64((value as i8).into()),
+            OpKind::Immediate16 => self.instruction.set_immediate16(value as u16),
+            OpKind::Immediate32 => self.instruction.set_immediate32(value as u32),
+            OpKind::Immediate32to64 => self.instruction.set_immediate32to64((value as i32).into()),
+            _ => self.instruction.set_immediate64(value),
+        }
+        if index == 1 && self.instruction.mnemonic() == iced_x86::Mnemonic::Enter {
+            self.instruction.set_op_kind(1, OpKind::Immediate8_2nd);
+            self.instruction.set_immediate8_2nd((value & 0x3f) as u8);
+        }
+    }
+
+    /// A branch to somewhere in the code pages, at most `reach` bytes from the program.
+    fn branch(&mut self, index: u32, reach: u64) {
+        let target = self.program.entry() + self.random.below(2 * reach) - reach;
+        self.instruction.set_op_kind(index, OpKind::NearBranch64);
+        self.instruction.set_near_branch64(target);
+    }
+
+    fn set_general(&mut self, register: Register, value: u64) {
+        self.program.state.gpr[register.full_register().number()] = value;
+    }
+
+    /// MOV with the accumulator and a 64-bit address.
+    fn absolute(&mut self, index: u32) {
+        self.instruction.set_op_kind(index, OpKind::Memory);
+        self.instruction.set_memory_displ_size(8);
+        self.instruction.set_memory_displacement64(self.target);
+    }
+
+    /// XLATB.
+    fn table(&mut self, index: u32) {
+        self.instruction.set_op_kind(index, OpKind::Memory);
+        self.instruction.set_memory_base(Register::RBX);
+        self.instruction.set_memory_index(Register::AL);
+        let al = self.program.state.gpr[0] & 0xff;
+        self.set_general(Register::RBX, self.target.wrapping_sub(al));
+    }
+
+    /// A string operand and the counter.
+    fn string(&mut self, index: u32, kind: OpKind, pointer: usize) {
+        self.instruction.set_op_kind(index, kind);
+        // Strings begin where the windows of random memory are, and may run off the pages.
+        let spread = self.random.below(64);
+        self.program.state.gpr[pointer] = self.window() + spread;
+        self.program.state.gpr[1] = self.random.below(24);
+    }
+
+    /// An address near a border of the data pages.
+    pub fn window(&mut self) -> u64 {
+        let border = match self.random.below(20) {
+            0..=11 => PAGE,
+            12..=16 => 2 * PAGE - 64,
+            17 => 2 * PAGE,
+            18 => 3 * PAGE,
+            _ => 64,
+        };
+        let around = self.random.below(128) as i64 - 64;
+        DATA + (border as i64 + around) as u64
+    }
+
+    /// A memory operand that begins at `target`, in one of the ways to say so.
+    fn memory_operand(&mut self, index: u32) {
+        self.instruction.set_op_kind(index, OpKind::Memory);
+        match self.random.below(10) {
+            0 => self.relative(),
+            1 => self.direct(),
+            2 => self.narrow(),
+            way => self.based(way),
+        }
+        self.instruction.set_memory_displ_size(self.displacement_size());
+    }
+
+    /// As iced-x86 wants it: 1 or 8 where the encoder may choose the shortest.
+    fn displacement_size(&self) -> u32 {
+        let has_base = self.instruction.memory_base() != Register::None;
+        if self.instruction.memory_displacement64() == 0
+            && has_base
+            && self.instruction.memory_base() != Register::RIP
+        {
+            0
+        } else if has_base && self.instruction.memory_base() != Register::RIP {
+            1
+        } else if self.instruction.memory_index().is_gpr32() || self.instruction.memory_base().is_gpr32() {
+            4
+        } else {
+            8
+        }
+    }
+
+    fn relative(&mut self) {
+        self.instruction.set_memory_base(Register::RIP);
+        self.instruction.set_memory_displacement64(self.target);
+    }
+
+    fn direct(&mut self) {
+        self.instruction.set_memory_displacement64(self.target);
+    }
+
+    fn displacement(&mut self) -> i64 {
+        match self.random.below(3) {
+            0 => 0,
+            1 => self.random.below(256) as i64 - 128,
+            _ => i64::from(self.random.bits() as i32),
+        }
+    }
+
+    /// Base and index, by an address-size prefix only 32 bits of them.
+    fn narrow(&mut self) {
+        let base = self.random.below(16) as u32;
+        let index = (base + 1 + self.random.below(15) as u32) % 16;
+        let displacement = self.displacement() as u32;
+        let mut rest = (self.target as u32).wrapping_sub(displacement);
+        if index != 4 {
+            let scale = self.random.below(4) as u32;
+            let value = self.random.bits();
+            self.instruction.set_memory_index(Register::EAX + index);
+            self.instruction.set_memory_index_scale(1 << scale);
+            self.set_general(Register::EAX + index, value);
+            rest = rest.wrapping_sub((value as u32) << scale);
+        }
+        self.instruction.set_memory_base(Register::EAX + base);
+        self.instruction.set_memory_displacement64(u64::from(displacement));
+        let garbage = self.random.bits() << 32;
+        self.set_general(Register::EAX + base, garbage | u64::from(rest));
+    }
+
+    /// Base, index, displacement and sometimes GS.
+    fn based(&mut self, way: u64) {
+        let base = self.random.below(16) as u32;
+        let index = (base + 1 + self.random.below(15) as u32) % 16;
+        let displacement = self.displacement();
+        let mut rest = self.target.wrapping_sub(displacement as u64);
+        if way == 3 {
+            self.instruction.set_segment_prefix(Register::GS);
+            rest = rest.wrapping_sub(GS_BASE);
+        }
+        if way >= 7 && index != 4 {
+            let scale = self.random.below(4) as u32;
+            let value = if way == 7 { self.random.bits() } else { self.random.below(64) };
+            self.instruction.set_memory_index(Register::RAX + index);
+            self.instruction.set_memory_index_scale(1 << scale);
+            self.set_general(Register::RAX + index, value);
+            rest = rest.wrapping_sub(value << scale);
+        }
+        self.instruction.set_memory_base(Register::RAX + base);
+        self.instruction.set_memory_displacement64(displacement as u64);
+        self.set_general(Register::RAX + base, rest);
+    }
+
+    /// A place to jump to: in the code pages, or now and then nowhere.
+    pub fn code_address(&mut self) -> u64 {
+        match self.random.below(10) {
+            0 => values::integer(self.random),
+            1 => DATA + DATA_BYTES as u64 - 8,
+            _ => CODE + self.random.below(2 * PAGE as u64),
+        }
+    }
+}

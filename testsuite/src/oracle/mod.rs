@@ -1,0 +1,88 @@
+//! What executes an instruction case: the host CPU, or one of rx86's engines, behind one trait.
+//!
+//! Every oracle runs the case as 64-bit user code in the same small address space, so that addresses, faults and
+//! error codes can be compared as they are.
+
+pub mod board;
+pub mod engine;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod host;
+pub mod state;
+
+pub use state::State;
+
+/// Bytes in a page.
+pub const PAGE: usize = 4096;
+/// Where the data pages begin. Three pages are mapped: two that can be written, and one that can be read only. The
+/// pages before and behind them are not mapped.
+pub const DATA: u64 = 0x2000_0000;
+/// Bytes of the data pages that can be written; the one behind them is always zero.
+pub const DATA_BYTES: usize = 2 * PAGE;
+/// Where the two code pages begin. They are full of INT3, so that wherever an instruction goes, it is known.
+pub const CODE: u64 = 0x2001_0000;
+/// Bytes of the code pages.
+pub const CODE_BYTES: usize = 2 * PAGE;
+/// Where an oracle keeps what is its own.
+pub const PRIVATE: u64 = 0x2002_0000;
+/// The base of GS.
+pub const GS_BASE: u64 = DATA + 0x100;
+
+/// The vector of INT3: a case that ends without a fault runs into one.
+pub const BREAKPOINT: u32 = 3;
+
+/// One instruction, or a few, with everything that it may depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The machine code, at most 64 bytes.
+    pub code: Vec<u8>,
+    /// Offset of its first byte in the code pages.
+    pub at: usize,
+    /// Registers before. RIP is ignored.
+    pub state: State,
+    /// The writable data pages before.
+    pub memory: Vec<u8>,
+}
+
+impl Program {
+    /// A program in the middle of the first code page, with all registers in their states after a reset and all memory
+    /// zero. RSP points into the first data page.
+    pub fn new(code: Vec<u8>) -> Self {
+        Self { code, at: PAGE / 2, state: State::default(), memory: vec![0; DATA_BYTES] }
+    }
+
+    /// The linear address of the first byte.
+    pub fn entry(&self) -> u64 {
+        CODE + self.at as u64
+    }
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ending {
+    /// The exception's vector; `BREAKPOINT` if there was no fault.
+    pub vector: u32,
+    /// #PF's error code, otherwise zero.
+    pub error_code: u32,
+    /// CR2 for #PF, otherwise zero.
+    pub address: u64,
+}
+
+/// What is there after a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Registers; RIP and RFLAGS are those that the exception saved.
+    pub state: State,
+    /// The writable data pages.
+    pub memory: Vec<u8>,
+    /// The exception.
+    pub ending: Ending,
+}
+
+/// Something that executes programs.
+pub trait Oracle {
+    /// Its name in reports.
+    fn name(&self) -> &'static str;
+    /// Executes each program from its own state. `None` where a program could not be executed to its end.
+    fn run(&mut self, programs: &[Program]) -> Vec<Option<Outcome>>;
+}
