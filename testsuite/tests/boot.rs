@@ -116,7 +116,8 @@ fn a_kernel_panic_ends_with_the_status_of_a_reset() {
 fn a_guest_reports_its_status_through_debug_exit() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let program = debug_exit_program(0xf4, 21);
-    let Some(mut guest) = debian::guest(TMP, "debug-exit", Flavour::Cloud, "/bin/leave\n", &[("bin/leave", &program)])
+    let Some(mut guest) =
+        debian::guest(TMP, "debug-exit", Flavour::Cloud, "/bin/leave\n", &[("bin/leave", &program)])
     else {
         return;
     };
