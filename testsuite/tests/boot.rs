@@ -2,13 +2,15 @@
 //!
 //! The kernels and busybox come from Debian's packages; without apt each test says that it is skipped.
 
-use rx86::demo::debian::{self, Flavour};
-use rx86::initrd::{self, INIT_PROLOGUE};
+use rx86::demo::debian::Flavour;
+use rx86_testsuite::guest::debian;
 use rx86_testsuite::guest::program::debug_exit_program;
 use rx86_testsuite::guest::runner::{Emulator, Guest, Run};
-use std::path::{Path, PathBuf};
+use rx86_testsuite::guest::tool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+const TMP: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// Many times what a boot takes on an idle machine.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -25,6 +27,10 @@ check float "$(awk 'BEGIN { printf "%.12g %.3e %d", 1.4142135623730951 * 3.7 / 1
 check fork "$(i=0; while [ $i -lt 40 ]; do (exit 3); i=$((i + $?)); done; echo $i)" 42
 check pipes "$(seq 1 2000 | sort -rn | tail -n +11 | head -n 5 | md5sum | cut -c1-8)" "$(printf '1990\n1989\n1988\n1987\n1986\n' | md5sum | cut -c1-8)"
 check signals "$(sh -c 'trap "echo caught; exit 0" USR1; kill -USR1 $$; sleep 5; echo missed')" caught
+check kill "$(sh -c 'sleep 1000 & kill $!; wait $!; echo $?')" 143
+check memory-maps "$(memory-maps; echo $?)" 0
+check range "$(awk 'BEGIN { y = 1; for (i = 1; i < 170; i++) y *= i; printf "%.15e", y }')" 4.269068009004703e+304
+check files "$(yes | head -c 8000000 > /tmp/a; cp /tmp/a /tmp/b; md5sum < /tmp/b; wc -c < /tmp/b)" "$(md5sum < /tmp/a; echo 8000000)"
 check gzip "$(seq 1 5000 | gzip -9 | gunzip | md5sum)" "$(seq 1 5000 | md5sum)"
 check zero "$(dd if=/dev/zero bs=64k count=32 2>/dev/null | md5sum | cut -c1-8)" b2d1236c
 check background "$(sh -c 'sleep 0.2 & wait $!; echo $?')" 0
@@ -44,36 +50,6 @@ fn check_count() -> usize {
     CHECKS.lines().filter(|line| line.starts_with("check ")).count()
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests")
-}
-
-/// A guest with Debian's kernel and `script`; none, with a line that says so, if the packages cannot be had.
-fn guest(name: &str, flavour: Flavour, script: &str, extra: &[(&str, &[u8])]) -> Option<Guest> {
-    let found = match debian::fetch(&folder(), flavour) {
-        Ok(found) => found,
-        Err(error) => {
-            println!("skipped: {error:#}");
-            return None;
-        }
-    };
-    let busybox = std::fs::read(found.busybox).expect("busybox was fetched");
-    let mut builder = initrd::busybox(&busybox, &format!("{INIT_PROLOGUE}{script}"));
-    for (path, contents) in extra {
-        builder.file(path, 0o755, contents);
-    }
-    let path = folder().join(format!("{name}.gz"));
-    std::fs::write(&path, builder.gzip().expect("memory can be written"))
-        .expect("the target folder can be written");
-    Some(Guest {
-        kernel: found.kernel,
-        initrd: Some(path),
-        append: "console=ttyS0 quiet".into(),
-        memory_mib: 512,
-        rx86_args: vec!["--no-reboot".into()],
-    })
-}
-
 fn run(guest: &Guest) -> Run {
     guest.run(Emulator::Rx86, LIMIT).expect("rx86 starts")
 }
@@ -81,7 +57,8 @@ fn run(guest: &Guest) -> Run {
 /// Boots with the checks; all must hold and the guest must power off.
 fn boots(name: &str, flavour: Flavour, memory_mib: u64, args: &[&str]) -> Option<Run> {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut guest = guest(name, flavour, CHECKS, &[])?;
+    let extra: [(&str, &[u8]); 1] = [("bin/memory-maps", &tool::memory_maps())];
+    let mut guest = debian::guest(TMP, name, flavour, CHECKS, &extra)?;
     guest.memory_mib = memory_mib;
     guest.rx86_args.extend(args.iter().map(Into::into));
     let run = run(&guest);
@@ -124,7 +101,7 @@ fn full_kernel() {
 #[test]
 fn a_kernel_panic_ends_with_the_status_of_a_reset() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(mut guest) = guest("panic", Flavour::Cloud, "exit 7\n", &[]) else { return };
+    let Some(mut guest) = debian::guest(TMP, "panic", Flavour::Cloud, "exit 7\n", &[]) else { return };
     guest.append.push_str(" panic=-1");
     let run = run(&guest);
     assert!(
@@ -139,7 +116,8 @@ fn a_kernel_panic_ends_with_the_status_of_a_reset() {
 fn a_guest_reports_its_status_through_debug_exit() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let program = debug_exit_program(0xf4, 21);
-    let Some(mut guest) = guest("debug-exit", Flavour::Cloud, "/bin/leave\n", &[("bin/leave", &program)])
+    let Some(mut guest) =
+        debian::guest(TMP, "debug-exit", Flavour::Cloud, "/bin/leave\n", &[("bin/leave", &program)])
     else {
         return;
     };
@@ -153,7 +131,7 @@ fn a_halted_guest_executes_next_to_nothing() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let instructions = |name: &str, seconds: u32| -> Option<u64> {
         let script = format!("sleep {seconds}\npoweroff -f\n");
-        let mut guest = guest(name, Flavour::Cloud, &script, &[])?;
+        let mut guest = debian::guest(TMP, name, Flavour::Cloud, &script, &[])?;
         guest.rx86_args.extend(["--stats=json".into(), "--seed=1".into()]);
         let run = run(&guest);
         assert_eq!(run.status, Some(0), "{}\n{}", run.console(), run.errors);

@@ -1,4 +1,5 @@
-//! Guests without an operating system: a few instructions in an ELF file with a PVH entry (32-bit protected mode, flat).
+//! Guests without an operating system: a few instructions in an ELF file with a PVH entry (32-bit protected mode, flat),
+//! or in a bzImage that is entered in 64-bit mode.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -38,6 +39,39 @@ pub fn power_off(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.out(dx, ax)?;
     a.cli()?;
     a.hlt()
+}
+
+/// A bzImage of protocol 2.15 that is entered, in 64-bit mode with paging on, at the first byte of what `body` emits.
+pub fn long_mode_guest(body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> Vec<u8> {
+    const KERNEL: u64 = 0x100_0000;
+    /// The 64-bit entry point's distance from the kernel's start (Linux, Documentation/arch/x86/boot.rst).
+    const ENTRY: u64 = 0x200;
+    /// A boot sector and one setup sector.
+    const SETUP_BYTES: usize = 1024;
+    let mut a = CodeAssembler::new(64).expect("64-bit code can be assembled");
+    body(&mut a).expect("the body assembles");
+    let code = a.assemble(KERNEL + ENTRY).expect("the body assembles");
+    let payload_bytes = (ENTRY as usize + code.len()).next_multiple_of(16);
+    let mut image = vec![0u8; SETUP_BYTES + payload_bytes];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[1]);
+    put(0x1f4, &(payload_bytes as u32 / 16).to_le_bytes());
+    put(0x1fe, &[0x55, 0xaa]);
+    put(0x200, &[0xeb, 0x66]);
+    put(0x202, b"HdrS");
+    put(0x206, &0x20fu16.to_le_bytes());
+    // loadflags: LOADED_HIGH.
+    put(0x211, &[1]);
+    put(0x22c, &0x7fff_ffffu32.to_le_bytes());
+    put(0x230, &0x20_0000u32.to_le_bytes());
+    // relocatable_kernel, and XLF_KERNEL_64.
+    put(0x234, &[1]);
+    put(0x236, &[1]);
+    put(0x238, &2047u32.to_le_bytes());
+    put(0x258, &KERNEL.to_le_bytes());
+    put(0x260, &0x10_0000u32.to_le_bytes());
+    put(SETUP_BYTES + ENTRY as usize, &code);
+    image
 }
 
 /// ELF64 with a load segment and Xen's PHYS32_ENTRY note.

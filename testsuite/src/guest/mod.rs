@@ -1,6 +1,9 @@
-//! Guests of our own: small static programs, initrds around them, and how to run a guest on rx86 and on QEMU.
+//! Guests of our own: small static programs, kernels of a few bytes, initrds around them, and how to run a guest on rx86
+//! and on QEMU.
 
 pub mod bare;
+pub mod debian;
 pub mod program;
 pub mod residency;
 pub mod runner;
+pub mod tool;

@@ -175,6 +175,11 @@ fn assemble(program: &Program) -> Result<Vec<u8>, IcedError> {
     a.db(start_line.as_bytes())?;
     a.set_label(&mut end)?;
     a.db(end_line.as_bytes())?;
+    executable(a)
+}
+
+/// What was assembled, as a static ELF file that starts with its first instruction.
+pub(super) fn executable(mut a: CodeAssembler) -> Result<Vec<u8>, IcedError> {
     let code = a.assemble(LOAD_ADDRESS + HEADER_BYTES)?;
     Ok(elf(&code))
 }

@@ -55,6 +55,13 @@ impl Run {
         self.lines.iter().map(|(_, line)| format!("{line}\n")).collect()
     }
 
+    /// The end of the console and standard error, for the message of a failed assertion.
+    pub fn tail(&self) -> String {
+        let from = self.lines.len().saturating_sub(40);
+        let lines: String = self.lines[from..].iter().map(|(_, line)| format!("{line}\n")).collect();
+        format!("console:\n{lines}standard error:\n{}", self.errors)
+    }
+
     /// When the first line that starts with `prefix` came.
     pub fn time_of(&self, prefix: &str) -> Option<Duration> {
         self.lines.iter().find(|(_, line)| line.starts_with(prefix)).map(|(time, _)| *time)

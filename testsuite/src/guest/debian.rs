@@ -1,0 +1,53 @@
+//! Debian guests for tests: kernels and busybox from the distribution's packages, and an initrd around a script.
+
+use super::runner::Guest;
+use rx86::demo::debian::{self, Flavour};
+use rx86::initrd::{self, INIT_PROLOGUE};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// Only one test of a process fetches packages at a time.
+static FETCHING: Mutex<()> = Mutex::new(());
+
+/// A guest with Debian's kernel whose `/init` runs `script` behind the usual prologue; `extra` files are put into its
+/// initrd. Packages and initrds are kept in `folder`'s `guests`.
+///
+/// Without apt there is no guest: one line says that the test is skipped. With `RX86_REQUIRE_GUESTS` set it fails.
+pub fn guest(
+    folder: &str,
+    name: &str,
+    flavour: Flavour,
+    script: &str,
+    extra: &[(&str, &[u8])],
+) -> Option<Guest> {
+    let folder = Path::new(folder).join("guests");
+    let fetched = {
+        let _turn = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
+        debian::fetch(&folder, flavour)
+    };
+    let found = match fetched {
+        Ok(found) => found,
+        Err(error) if std::env::var_os("RX86_REQUIRE_GUESTS").is_none() => {
+            // The test harness keeps what `println!` prints to itself; a skipped test must be seen.
+            let _ = writeln!(std::io::stderr(), "skipped: {name}: {error:#}");
+            return None;
+        }
+        Err(error) => panic!("RX86_REQUIRE_GUESTS is set, and there is no guest: {error:#}"),
+    };
+    let busybox = std::fs::read(found.busybox).expect("busybox was fetched");
+    let mut builder = initrd::busybox(&busybox, &format!("{INIT_PROLOGUE}{script}"));
+    for (path, contents) in extra {
+        builder.file(path, 0o755, contents);
+    }
+    let path = folder.join(format!("{name}.gz"));
+    std::fs::write(&path, builder.gzip().expect("memory can be written"))
+        .expect("the target folder can be written");
+    Some(Guest {
+        kernel: found.kernel,
+        initrd: Some(path),
+        append: "console=ttyS0 quiet".into(),
+        memory_mib: 512,
+        rx86_args: vec!["--no-reboot".into()],
+    })
+}
