@@ -30,7 +30,7 @@ pub fn shrink(program: &Program, fails: &mut dyn FnMut(&Program) -> bool) -> Pro
     attempt(&|p| p.state.set_fsw(0));
     attempt(&|p| p.state.set_fsw(p.state.fsw() & 0x3800));
     attempt(&|p| p.state.set_ftw(0));
-    attempt(&|p| p.state.set_ftw(0xff));
+    attempt(&|p| p.state.set_ftw(if p.state.ftw() == 0 { 0 } else { 0xff }));
     let mut bytes = program.memory.len() / 2;
     while bytes >= 4 {
         for at in (0..program.memory.len()).step_by(bytes) {
