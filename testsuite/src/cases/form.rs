@@ -120,7 +120,7 @@ fn operands(code: Code, program: &mut Program, random: &mut Random) -> Option<In
         ),
     };
     let lock = memory && info.can_use_lock_prefix() && builder.random.percent(30);
-    builder.aligned = lock || builder.random.percent(60);
+    builder.aligned = lock || builder.random.percent(50);
     builder.target = builder.window();
     if builder.aligned {
         builder.target &= !15;

@@ -170,6 +170,8 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
         Shld | Shrd if instruction.op1_register().size() == 2 => {
             ended && shift_count(instruction, program).is_some_and(|count| count > 16)
         }
+        // Intel reads 16 bits, AMD 32.
+        Movsxd => instruction.op0_register().size() == 2,
         Bswap => instruction.op0_register().size() == 2,
         // Whether an address is looked at whose bytes are all masked depends on the implementation.
         Maskmovq | Maskmovdqu => !ended,

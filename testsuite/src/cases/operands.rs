@@ -192,6 +192,11 @@ impl Builder<'_> {
 
     /// An address near a border of the data pages.
     pub fn window(&mut self) -> u64 {
+        if self.random.percent(15) {
+            // Across a border; that only the second page faults is the more interesting case.
+            let border = self.random.pick(&[0, PAGE, 2 * PAGE, 2 * PAGE, 3 * PAGE]);
+            return DATA + border as u64 - 1 - self.random.below(15);
+        }
         let border = match self.random.below(20) {
             0..=11 => PAGE,
             12..=16 => 2 * PAGE - 64,
