@@ -99,6 +99,18 @@ fn compare_exchange<W: Width>(host: *mut u8, old: u64, new: u64) -> bool {
     }
 }
 
+/// An address that is not canonical raises #SS instead of #GP if it is in the stack segment (SDM vol. 1, 3.3.7.1).
+#[cold]
+fn not_canonical_stack(fault: Exception) -> Exception {
+    if fault == Exception::gp(0) { Exception::ss(0) } else { fault }
+}
+
+/// The fault of a memory operand's access, which may be in the stack segment.
+#[cold]
+fn stack_fault(op: &Op, fault: Exception) -> Exception {
+    if usize::from(op.segment) == SegmentIndex::SS { not_canonical_stack(fault) } else { fault }
+}
+
 impl MicroOps for Cpu {
     type Int = u64;
     type Fault = Exception;
@@ -135,19 +147,19 @@ impl MicroOps for Cpu {
     #[inline(always)]
     fn load<W: Width>(&mut self, op: &Op) -> Result<u64, Exception> {
         let linear = self.operand_linear(op, W::BYTES, Access::Read)?;
-        self.read_width::<W>(linear)
+        self.read_width::<W>(linear).map_err(|fault| stack_fault(op, fault))
     }
 
     #[inline(always)]
     fn load_at<W: Width>(&mut self, op: &Op, displacement: u64) -> Result<u64, Exception> {
         let linear = self.displaced_linear(op, displacement, W::BYTES, Access::Read)?;
-        self.read_width::<W>(linear)
+        self.read_width::<W>(linear).map_err(|fault| stack_fault(op, fault))
     }
 
     #[inline(always)]
     fn store<W: Width>(&mut self, op: &Op, value: u64) -> Result<(), Exception> {
         let linear = self.operand_linear(op, W::BYTES, Access::Write)?;
-        self.write_width::<W>(linear, value)
+        self.write_width::<W>(linear, value).map_err(|fault| stack_fault(op, fault))
     }
 
     #[inline(always)]
@@ -158,18 +170,16 @@ impl MicroOps for Cpu {
         change: impl Fn(&mut Self, u64) -> u64,
     ) -> Result<(u64, u64), Exception> {
         let linear = self.displaced_linear(op, displacement, W::BYTES, Access::Write)?;
-        if op.has(op_flags::LOCK) && linear & (W::BYTES - 1) == 0 {
-            if let Some(host) = self.mmu.host_for_write(linear, W::BYTES) {
-                loop {
-                    let old = self.read_width::<W>(linear)?;
-                    let new = change(self, old);
-                    if compare_exchange::<W>(host, old, new & W::MASK) {
-                        return Ok((old, new));
-                    }
+        match self.mmu.host_for_write(linear, W::BYTES) {
+            Some(host) if op.has(op_flags::LOCK) && linear & (W::BYTES - 1) == 0 => loop {
+                let old = self.read_width::<W>(linear)?;
+                let new = change(self, old);
+                if compare_exchange::<W>(host, old, new & W::MASK) {
+                    return Ok((old, new));
                 }
-            }
-        } else if self.mmu.host_for_write(linear, W::BYTES).is_none() {
-            self.probe_write(linear, W::BYTES)?;
+            },
+            Some(_) => {}
+            None => self.probe_write(linear, W::BYTES).map_err(|fault| stack_fault(op, fault))?,
         }
         let old = self.read_width::<W>(linear)?;
         let new = change(self, old);
@@ -181,7 +191,7 @@ impl MicroOps for Cpu {
     fn push<W: Width>(&mut self, op: &Op, value: u64) -> Result<(), Exception> {
         let offset = self.state.regs[usize::from(reg::RSP)].wrapping_sub(W::BYTES) & self.stack_mask();
         let linear = self.stack_linear(op, offset, W::BYTES, Access::Write)?;
-        self.write_width::<W>(linear, value)?;
+        self.write_width::<W>(linear, value).map_err(not_canonical_stack)?;
         self.set_stack_pointer(offset);
         Ok(())
     }
@@ -190,7 +200,7 @@ impl MicroOps for Cpu {
     fn peek_stack<W: Width>(&mut self, op: &Op) -> Result<u64, Exception> {
         let offset = self.state.regs[usize::from(reg::RSP)] & self.stack_mask();
         let linear = self.stack_linear(op, offset, W::BYTES, Access::Read)?;
-        self.read_width::<W>(linear)
+        self.read_width::<W>(linear).map_err(not_canonical_stack)
     }
 
     #[inline(always)]

@@ -35,6 +35,9 @@ fn registers(program: &mut Program, random: &mut Random) {
     if random.percent(10) {
         program.state.gpr[4] -= random.below(8);
     }
+    if random.percent(3) {
+        program.state.gpr[4] = values::integer(random);
+    }
     program.state.rflags = random.bits() & FLAGS;
     if random.percent(5) {
         // The last bytes of the first code page, so that the instruction continues in the next.

@@ -90,7 +90,7 @@ impl Builder<'_> {
             es_rDI => self.string(index, OpKind::MemoryESRDI, 7),
             seg_rDI => self.string(index, OpKind::MemorySegRDI, 7),
             seg_rBX_al => self.table(index),
-            br64_1 => self.branch(index, 0x70),
+            br64_1 => self.branch(index, 0x60),
             br64_4 => self.branch(index, 0x700),
             _ => return false,
         }
@@ -153,7 +153,10 @@ impl Builder<'_> {
 
     /// A branch to somewhere in the code pages, at most `reach` bytes from the program.
     fn branch(&mut self, index: u32, reach: u64) {
-        let target = self.program.entry() + self.random.below(2 * reach) - reach;
+        // Never into the program itself, which might not end then.
+        let distance = self.random.below(reach) + 16;
+        let entry = self.program.entry();
+        let target = if self.random.percent(50) { entry + distance } else { entry - distance };
         self.instruction.set_op_kind(index, OpKind::NearBranch64);
         self.instruction.set_near_branch64(target);
     }
@@ -294,7 +297,8 @@ impl Builder<'_> {
         match self.random.below(10) {
             0 => values::integer(self.random),
             1 => DATA + DATA_BYTES as u64 - 8,
-            _ => CODE + self.random.below(2 * PAGE as u64),
+            2..=5 => CODE + self.random.below(PAGE as u64 / 2 - 16),
+            _ => CODE + PAGE as u64 + 16 + self.random.below(PAGE as u64 - 16),
         }
     }
 }

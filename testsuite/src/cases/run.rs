@@ -1,6 +1,6 @@
 //! Runs generated cases of a family on two oracles and counts what comes out.
 
-use super::compare::Difference;
+use super::compare::{Difference, Place};
 use super::family::Family;
 use super::form::generate;
 use super::known::{Verdict, instruction_of, judge};
@@ -122,7 +122,7 @@ impl Runner<'_> {
             };
             report.cases += 1;
             let verdict = subject.as_ref().map(|subject| judge(program, &reference, subject));
-            if let Some(Verdict { undefined_flags, approximate, failures }) = &verdict {
+            if let Some(Verdict { undefined_flags, approximate, failures, .. }) = &verdict {
                 report.approximate += u64::from(*approximate);
                 if *undefined_flags != 0 {
                     let entry = report.undefined.entry(instruction_of(program).mnemonic()).or_default();
@@ -136,7 +136,8 @@ impl Runner<'_> {
             let count = report.failed.entry(*code).or_insert(0);
             *count += 1;
             if *count <= FAILURES_KEPT {
-                let failure = self.shrunk(*code, program);
+                let places = verdict.iter().flat_map(|verdict| &verdict.failures).map(|d| d.place).collect();
+                let failure = self.shrunk(*code, program, &places);
                 report.failures.push(failure.unwrap_or_else(|| Failure {
                     code: *code,
                     program: program.clone(),
@@ -147,12 +148,14 @@ impl Runner<'_> {
         }
     }
 
-    /// The failing case made small.
-    fn shrunk(&mut self, code: Code, program: &Program) -> Option<Failure> {
+    /// The failing case made small, with differences in the same places.
+    fn shrunk(&mut self, code: Code, program: &Program, places: &Vec<Place>) -> Option<Failure> {
         let small = shrink(program, &mut |candidate| {
-            self.differing(candidate).is_some_and(|(_, differences)| !differences.is_empty())
+            self.differing(candidate).is_some_and(|(_, differences)| {
+                differences.iter().map(|d| d.place).collect::<Vec<_>>() == *places
+            })
         });
-        let (reference, differences) = self.differing(&small)?;
+        let (reference, differences) = self.differing(&small).filter(|(_, found)| !found.is_empty())?;
         Some(Failure { code, program: small, reference, differences })
     }
 

@@ -84,6 +84,7 @@ impl EngineOracle {
         const PRESENT: u64 = 1;
         const WRITE: u64 = 2;
         const USER: u64 = 4;
+        const NO_EXECUTE: u64 = 1 << 63;
         let all = PRESENT | WRITE | USER;
         self.write_u64(PML4, PDPT | all);
         self.write_u64(PDPT, DIRECTORY | all);
@@ -93,11 +94,11 @@ impl EngineOracle {
         };
         let page = PAGE as u64;
         for i in 0..2 {
-            map(DATA + i * page, DATA_GPA + i * page, all);
-            map(CODE + i * page, CODE_GPA + i * page, all);
+            map(DATA + i * page, DATA_GPA + i * page, all | NO_EXECUTE);
+            map(CODE + i * page, CODE_GPA + i * page, PRESENT | USER);
             map(PRIVATE + i * page, PRIVATE_GPA + i * page, PRESENT | WRITE);
         }
-        map(DATA + 2 * page, DATA_GPA + 2 * page, PRESENT | USER);
+        map(DATA + 2 * page, DATA_GPA + 2 * page, PRESENT | USER | NO_EXECUTE);
 
         self.write_u64(PRIVATE_GPA + GDT + u64::from(KERNEL_CODE), 0x00af_9b00_0000_ffff);
         // RSP0, and an I/O permission map beyond the limit.
@@ -130,6 +131,15 @@ impl EngineOracle {
         }
         self.write(CODE_GPA + program.at as u64, &vec![0xcc; program.code.len()]);
         if exit != Exit::Halt {
+            {
+                let s = self.engine.state().clone();
+                eprintln!(
+                    "EXIT {exit:?} rip {:x} cr2 {:x} events {:?}",
+                    s.rip(),
+                    s.cr2,
+                    self.engine.recent_events()
+                );
+            }
             return None;
         }
         let state = self.engine.state().clone();
@@ -210,7 +220,11 @@ fn load(vcpu: &mut Vcpu, state: &State, entry: u64) {
     for i in 0..16 {
         vcpu.set_xmm(i, state.xmm(usize::from(i)));
     }
-    let status = state.fsw();
+    let mut status = state.fsw() & 0x7f7f;
+    // FXRSTOR computes ES and B from the flags and their masks.
+    if status & !state.fcw() & 0x3f != 0 {
+        status |= 0x8080;
+    }
     let mut x87 = X87 { control: state.fcw(), status, tags: 0, ..X87::default() };
     for i in 0..8u16 {
         let physical = (status >> 11 & 7) + i & 7;

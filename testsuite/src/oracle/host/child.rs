@@ -83,14 +83,31 @@ fn die(status: i32) -> ! {
 }
 
 fn map(address: u64, bytes: usize, protection: i32) -> *mut u8 {
+    map_file(address, bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE, -1)
+}
+
+/// Maps the code pages twice: for programs to execute, and for us to write. Returns where we write them.
+fn map_code() -> *mut u8 {
+    // SAFETY: makes a file without a name; the descriptor is kept until the process ends.
+    let file = unsafe { libc::memfd_create(c"code".as_ptr(), libc::MFD_CLOEXEC) };
+    // SAFETY: the file is ours.
+    if file < 0 || unsafe { libc::ftruncate(file, CODE_BYTES as libc::off_t) } != 0 {
+        die(4);
+    }
+    map_file(CODE, CODE_BYTES, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_SHARED, file);
+    let alias = PRIVATE + PRIVATE_BYTES as u64;
+    map_file(alias, CODE_BYTES, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file)
+}
+
+fn map_file(address: u64, bytes: usize, protection: i32, kind: i32, file: i32) -> *mut u8 {
     // SAFETY: the kernel refuses if anything is there already.
     let mapped = unsafe {
         libc::mmap(
             ptr::without_provenance_mut(address as usize),
             bytes,
             protection,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
-            -1,
+            kind | libc::MAP_FIXED_NOREPLACE,
+            file,
             0,
         )
     };
@@ -107,7 +124,7 @@ pub(super) fn serve(exchange: *mut Exchange, from: i32, to: i32) -> ! {
     let private = map(PRIVATE, PRIVATE_BYTES, rw);
     let data = map(DATA, DATA_BYTES, rw);
     map(DATA + DATA_BYTES as u64, PAGE, libc::PROT_READ);
-    let code = map(CODE, CODE_BYTES, rw | libc::PROT_EXEC);
+    let code = map_code();
     // SAFETY: the code pages have just been mapped; the signal stack is the second part of the private pages.
     unsafe {
         ptr::write_bytes(code, 0xcc, CODE_BYTES);
@@ -148,7 +165,7 @@ unsafe fn execute(slot: *mut Slot, data: *mut u8, code: *mut u8) {
         ptr::copy_nonoverlapping(memory, data, DATA_BYTES);
         let entry = code.add((*slot).at);
         ptr::copy_nonoverlapping((&raw const (*slot).code).cast(), entry, (*slot).code_len);
-        control().write(Control { entry: entry.addr() as u64, host_rsp: 0, host_mxcsr: 0, slot });
+        control().write(Control { entry: CODE + (*slot).at as u64, host_rsp: 0, host_mxcsr: 0, slot });
         rx86_oracle_enter(&raw const (*slot).state);
         ptr::write_bytes(entry, 0xcc, (*slot).code_len);
         ptr::copy_nonoverlapping(data, memory, DATA_BYTES);
