@@ -130,9 +130,7 @@ fn is_unspecified(instruction: &Instruction, difference: &Difference, ended_in_x
         // Which of their many accesses is made first.
         (Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor, Place::Address) => true,
         // Whether an exception of the conversion comes before the change to MMX state.
-        (Cvtps2pi | Cvttps2pi | Cvtpd2pi | Cvttpd2pi, Place::Ftw | Place::Fsw | Place::St(_)) => {
-            ended_in_xm
-        },
+        (Cvtps2pi | Cvttps2pi | Cvtpd2pi | Cvttpd2pi, Place::Ftw | Place::Fsw | Place::St(_)) => ended_in_xm,
         _ => false,
     }
 }

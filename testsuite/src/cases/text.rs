@@ -158,7 +158,7 @@ fn number(text: &str) -> Result<u128, String> {
 }
 
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err(format!("`{text}` is not pairs of hexadecimal digits"));
     }
     (0..text.len()).step_by(2).map(|i| Ok(number(&text[i..i + 2])? as u8)).collect()

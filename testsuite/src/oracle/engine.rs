@@ -227,7 +227,7 @@ fn load(vcpu: &mut Vcpu, state: &State, entry: u64) {
     }
     let mut x87 = X87 { control: state.fcw(), status, tags: 0, ..X87::default() };
     for i in 0..8u16 {
-        let physical = (status >> 11 & 7) + i & 7;
+        let physical = ((status >> 11) + i) & 7;
         let value = state.st(usize::from(i));
         let register = F80 { mantissa: value as u64, sign_exponent: (value >> 64) as u16 };
         let tag = if state.ftw() >> physical & 1 == 0 { 3 } else { tag_of(register) };
@@ -260,7 +260,7 @@ fn store(vcpu: &Vcpu) -> State {
     let used = (0..8).filter(|i| x87.tags >> (2 * i) & 3 != 3).fold(0, |used, i| used | 1 << i);
     state.set_ftw(used);
     for i in 0..8u16 {
-        let register = x87.regs[usize::from((x87.status >> 11 & 7) + i & 7)];
+        let register = x87.regs[usize::from(((x87.status >> 11) + i) & 7)];
         state
             .set_st(usize::from(i), u128::from(register.sign_exponent) << 64 | u128::from(register.mantissa));
     }
