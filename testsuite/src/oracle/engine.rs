@@ -131,15 +131,6 @@ impl EngineOracle {
         }
         self.write(CODE_GPA + program.at as u64, &vec![0xcc; program.code.len()]);
         if exit != Exit::Halt {
-            {
-                let s = self.engine.state().clone();
-                eprintln!(
-                    "EXIT {exit:?} rip {:x} cr2 {:x} events {:?}",
-                    s.rip(),
-                    s.cr2,
-                    self.engine.recent_events()
-                );
-            }
             return None;
         }
         let state = self.engine.state().clone();
