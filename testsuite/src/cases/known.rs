@@ -85,11 +85,11 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
     verdict
 }
 
-/// The host's kernel may have a page where rx86 has none: error code bit 0 of an address in the upper half.
+/// The host's kernel may have a page where rx86 has none: error code bit 0 of an address above Linux's user space.
 fn is_kernel_page(left: &Outcome, right: &Outcome, difference: &Difference) -> bool {
     difference.left ^ difference.right == 1
         && left.ending.address == right.ending.address
-        && left.ending.address >> 63 != 0
+        && left.ending.address >= 0x7fff_ffff_f000
 }
 
 /// The status flags that the manual leaves undefined after `instruction`, as bits of RFLAGS.
