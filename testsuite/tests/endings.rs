@@ -22,12 +22,10 @@ fn run(name: &str, image: &[u8], argument: &str) -> Run {
 fn a_triple_fault_is_reported() {
     // The interrupt table is empty when INT3 looks for its gate.
     let flat = bare::guest(|a| {
-        let mut empty = a.create_label();
         a.mov(ebx, 0x1234_5678)?;
-        a.lidt(ptr(empty))?;
-        a.int3()?;
-        a.set_label(&mut empty)?;
-        a.db(&[0; 6])
+        // RAM that nobody has written.
+        a.lidt(ptr(0x20_0000))?;
+        a.int3()
     });
     let long = bare::long_mode_guest(|a| {
         let mut empty = a.create_label();
@@ -64,34 +62,42 @@ fn a_triple_fault_is_reported() {
 fn idle(a: &mut CodeAssembler) -> Result<(), IcedError> {
     const INTERRUPT_TABLE: u32 = 0x20_0000;
     const VECTOR: u32 = 0x20;
-    const GDT_REGISTER: u32 = 0x20_1000;
-    const IDT_REGISTER: u32 = 0x20_1010;
+    const DESCRIPTORS: u32 = 0x20_1000;
+    const REGISTER: u32 = 0x20_2000;
     const STACK: u32 = 0x20_4000;
     /// 1193182 Hz / 11932 is 100 ticks a second.
     const TICK_COUNT: u32 = 11932;
-    let (mut gdt, mut flat, mut handler, mut wait) =
-        (a.create_label(), a.create_label(), a.create_label(), a.create_label());
+    let (mut far_return, mut install, mut wait) = (a.create_label(), a.create_label(), a.create_label());
     a.mov(esp, STACK)?;
-    a.mov(word_ptr(GDT_REGISTER), 23)?;
-    a.lea(eax, dword_ptr(gdt))?;
-    a.mov(dword_ptr(GDT_REGISTER + 2), eax)?;
-    a.lgdt(ptr(GDT_REGISTER))?;
+    a.mov(word_ptr(REGISTER), 23)?;
+    a.mov(dword_ptr(REGISTER + 2), DESCRIPTORS)?;
+    for (i, half) in [0, 0, 0xffff, 0x00cf_9b00, 0xffff, 0x00cf_9300].into_iter().enumerate() {
+        a.mov(dword_ptr(DESCRIPTORS + 4 * i as u32), half)?;
+    }
+    a.lgdt(ptr(REGISTER))?;
+    // The call's return address under selector 8 is a far pointer.
     a.push(8)?;
-    a.lea(eax, dword_ptr(flat))?;
-    a.push(eax)?;
+    a.call(far_return)?;
+    a.call(install)?;
+    // The handler, whose address that call has pushed.
+    a.inc(ebx)?;
+    a.mov(eax, 0x20)?;
+    a.out(0x20, al)?;
+    a.iretd()?;
+    a.set_label(&mut far_return)?;
     a.retf()?;
-    a.set_label(&mut flat)?;
+    a.set_label(&mut install)?;
+    a.pop(eax)?;
     // The gate: offset, selector 8, present 32-bit interrupt gate.
-    a.lea(eax, dword_ptr(handler))?;
     a.mov(edi, INTERRUPT_TABLE + VECTOR * 8)?;
     a.mov(word_ptr(edi), ax)?;
     a.mov(word_ptr(edi + 2), 8)?;
     a.mov(word_ptr(edi + 4), 0x8e00)?;
     a.shr(eax, 16)?;
     a.mov(word_ptr(edi + 6), ax)?;
-    a.mov(word_ptr(IDT_REGISTER), 0x7ff)?;
-    a.mov(dword_ptr(IDT_REGISTER + 2), INTERRUPT_TABLE)?;
-    a.lidt(ptr(IDT_REGISTER))?;
+    a.mov(word_ptr(REGISTER), 0x7ff)?;
+    a.mov(dword_ptr(REGISTER + 2), INTERRUPT_TABLE)?;
+    a.lidt(ptr(REGISTER))?;
     // The first 8259 at VECTOR with only IRQ 0 open, the second closed; the 8254's channel 0 in mode 2.
     for (port, value) in [
         (0x20, 0x11),
@@ -113,14 +119,7 @@ fn idle(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.hlt()?;
     a.cmp(ebx, 100)?;
     a.jb(wait)?;
-    bare::power_off(a)?;
-    a.set_label(&mut handler)?;
-    a.inc(ebx)?;
-    a.mov(eax, 0x20)?;
-    a.out(0x20, al)?;
-    a.iretd()?;
-    a.set_label(&mut gdt)?;
-    a.dq(&[0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff])
+    bare::power_off(a)
 }
 
 #[test]

@@ -214,7 +214,7 @@ mod tests {
         }
         state.flags.set(0x246);
         state.x87.status = 3 << 11;
-        state.x87.tags = 0xffff & !(3 << 6);
+        state.x87.tags = !(3 << 6);
         state.x87.regs[3] = F80 { mantissa: 1 << 63, sign_exponent: 0x3fff };
         let mut back = Vcpu::power_on(&CpuModel::max());
         from_kvm_regs(&mut back, &to_kvm_regs(&state));

@@ -167,15 +167,20 @@ fn sd_to_int(cpu: &mut Cpu, op: &Op, size: IntSize, truncate: bool) -> Result<()
     Ok(())
 }
 
-/// CVTPI2PS: into the low half.
+/// CVTPI2PS: into the low half. With a memory operand silicon does not use the x87's registers at all.
 fn cvtpi2ps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    cpu.mmx_check()?;
+    let uses_mmx = op.regs[1] != reg::NONE;
+    if uses_mmx {
+        cpu.mmx_check()?;
+    }
     let source = cpu.mmx_source(op, 1)?;
     let (value, flags) = gather_f32(2, cpu.state.mxcsr, |i| {
         quick::int_to_f32(i64::from((source >> (32 * i)) as i32), cpu.state.mxcsr)
     });
     cpu.raise_simd(flags)?;
-    cpu.mmx_enter();
+    if uses_mmx {
+        cpu.mmx_enter();
+    }
     cpu.set_low_quad(op.regs[0], value.low());
     Ok(())
 }

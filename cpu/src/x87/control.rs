@@ -239,6 +239,7 @@ pub(super) fn restore(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 pub(super) fn empty_mmx(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
     cpu.x87_wait()?;
     cpu.state.x87.tags = 0xffff;
+    cpu.state.x87.status &= !TOP;
     Ok(())
 }
 

@@ -196,7 +196,9 @@ fn functions(code: Code) -> Option<Hard> {
 fn control_instructions(code: Code) -> Option<Hard> {
     Some(match code {
         Code::Wait => control::wait,
-        Code::Fnop | Code::Fneni | Code::Fndisi | Code::Fnsetpm => control::nothing,
+        Code::Fnop => control::nothing,
+        // What the 8087 and 80287 needed; these do not even wait for a pending exception.
+        Code::Fneni | Code::Fndisi | Code::Fnsetpm => |_, _| Ok(()),
         Code::Fninit => control::initialise,
         Code::Fnclex => control::clear_exceptions,
         Code::Fldcw_m2byte => control::load_control,

@@ -138,6 +138,12 @@ fn store<T: Copy>(
     let delivers = raised & !control & (BEFORE | OE | UE) == 0;
     if delivers {
         write(cpu, outcome.map_or(indefinite, |outcome| outcome.value))?;
+    } else {
+        // Nothing is written, but a destination that cannot be written faults before the exception is recorded.
+        // No operand is longer than ten bytes, which F80 pads.
+        let bytes = (size_of::<T>() as u64).min(10);
+        let linear = cpu.operand_linear(op, bytes, Access::Write)?;
+        cpu.probe_write(linear, bytes)?;
     }
     cpu.x87_note(op);
     match outcome {

@@ -7,29 +7,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Rfl
 
 /// Forms that are known to differ from the host until they are corrected, with what is wrong. A form that no longer
 /// differs has to go from this list.
-pub const PENDING: &[(Code, &str)] = &[
-    (Code::Emms, "TOP must become 0"),
-    (Code::Cvtpi2ps_xmm_mmm64, "a memory operand must not change the tag word"),
-    (Code::Fneni, "must not wait"),
-    (Code::Fndisi, "must not wait"),
-    (Code::Fnsetpm, "must not wait"),
-    (Code::Fst_m32fp, STORE),
-    (Code::Fstp_m32fp, STORE),
-    (Code::Fst_m64fp, STORE),
-    (Code::Fstp_m64fp, STORE),
-    (Code::Fstp_m80fp, STORE),
-    (Code::Fist_m16int, STORE),
-    (Code::Fistp_m16int, STORE),
-    (Code::Fist_m32int, STORE),
-    (Code::Fistp_m32int, STORE),
-    (Code::Fistp_m64int, STORE),
-    (Code::Fisttp_m16int, STORE),
-    (Code::Fisttp_m32int, STORE),
-    (Code::Fisttp_m64int, STORE),
-    (Code::Fbstp_m80bcd, STORE),
-];
-
-const STORE: &str = "a page fault must come before an unmasked exception";
+pub const PENDING: &[(Code, &str)] = &[];
 
 /// What a comparison has shown.
 #[derive(Clone, Debug, Default)]
@@ -156,7 +134,9 @@ fn is_unspecified(instruction: &Instruction, difference: &Difference, ended_in_x
         // Which of their many accesses is made first.
         (Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor, Place::Address) => true,
         // Whether an exception of the conversion comes before the change to MMX state.
-        (Cvtps2pi | Cvttps2pi | Cvtpd2pi | Cvttpd2pi, Place::Ftw | Place::Fsw | Place::St(_)) => ended_in_xm,
+        (Cvtpi2ps | Cvtps2pi | Cvttps2pi | Cvtpd2pi | Cvttpd2pi, Place::Ftw | Place::Fsw | Place::St(_)) => {
+            ended_in_xm
+        }
         _ => false,
     }
 }
