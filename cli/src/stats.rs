@@ -23,6 +23,8 @@ pub struct Stats {
     blocks_decoded: u64,
     block_cache_hit_rate: f64,
     blocks_invalidated: u64,
+    tlb_hits: u64,
+    tlb_hit_rate: f64,
     tlb_fills: u64,
     tlb_misses_and_slow_accesses: u64,
     exceptions: u64,
@@ -47,6 +49,8 @@ impl Stats {
             blocks_decoded: s.blocks_decoded,
             block_cache_hit_rate: s.block_hits as f64 / s.blocks_executed.max(1) as f64,
             blocks_invalidated: s.blocks_invalidated,
+            tlb_hits: s.tlb_hits,
+            tlb_hit_rate: s.tlb_hits as f64 / (s.tlb_hits + s.slow_accesses).max(1) as f64,
             tlb_fills: s.tlb_fills,
             tlb_misses_and_slow_accesses: s.slow_accesses,
             exceptions: s.exceptions,
@@ -77,6 +81,7 @@ impl fmt::Display for Stats {
         writeln!(f, "blocks decoded       {}", self.blocks_decoded)?;
         writeln!(f, "block cache hits     {:.3} %", self.block_cache_hit_rate * 100.0)?;
         writeln!(f, "blocks invalidated   {}", self.blocks_invalidated)?;
+        writeln!(f, "TLB hits             {} ({:.3} %)", self.tlb_hits, self.tlb_hit_rate * 100.0)?;
         writeln!(f, "TLB fills            {}", self.tlb_fills)?;
         writeln!(f, "slow accesses        {}", self.tlb_misses_and_slow_accesses)?;
         writeln!(f, "exceptions           {}", self.exceptions)?;

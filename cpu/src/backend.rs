@@ -49,6 +49,8 @@ pub struct EngineStats {
     pub blocks_invalidated: u64,
     /// Page walks made to fill the TLB.
     pub tlb_fills: u64,
+    /// Memory accesses of instructions that found their page in the TLB.
+    pub tlb_hits: u64,
     /// Memory accesses that did not find their page in the TLB, or were not plain RAM.
     pub slow_accesses: u64,
     /// Exceptions delivered.

@@ -88,6 +88,7 @@ impl Cpu {
     #[inline(always)]
     pub fn read_linear<const N: usize>(&mut self, linear: u64) -> Result<[u8; N], Exception> {
         if let Some(host) = self.mmu.host_for_read(linear, N as u64) {
+            self.stats.tlb_hits += 1;
             // SAFETY: the TLB hands out addresses of guest RAM with at least N bytes left in the page; guest RAM stays
             // mapped as long as the MMU holds it, and any bytes are a valid [u8; N].
             return Ok(unsafe { host.cast::<[u8; N]>().read_unaligned() });
@@ -101,6 +102,7 @@ impl Cpu {
     #[inline(always)]
     pub fn write_linear<const N: usize>(&mut self, linear: u64, data: [u8; N]) -> Result<(), Exception> {
         if let Some(host) = self.mmu.host_for_write(linear, N as u64) {
+            self.stats.tlb_hits += 1;
             // SAFETY: as in `read_linear`; the write tag says that the page is writable RAM without code.
             unsafe { host.cast::<[u8; N]>().write_unaligned(data) };
             return Ok(());
