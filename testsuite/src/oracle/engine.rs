@@ -1,9 +1,9 @@
 //! An rx86 engine as an oracle: long mode with paging, the program at CPL 3, and an IDT whose handlers halt.
 
-use super::board::EmptyBoard;
 use super::state::{FLAGS, State};
 use super::{BREAKPOINT, CODE, DATA, DATA_BYTES, Ending, GS_BASE, Oracle, Outcome, PAGE, PRIVATE, Program};
 use rx86_cpu::backend::{Exit, X86Ops};
+use rx86_cpu::bare_board::BareBoard;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
@@ -53,7 +53,8 @@ impl EngineOracle {
     /// If the host has no memory for the machine.
     pub fn interpreter() -> Self {
         let memory = GuestMemory::new(RAM_BYTES).expect("a megabyte of guest memory");
-        let cpu = Cpu::new(memory.clone(), Box::new(EmptyBoard), CpuModel::max(), Attention::default());
+        let cpu =
+            Cpu::new(memory.clone(), Box::new(BareBoard::default()), CpuModel::max(), Attention::default());
         Self::new(memory, Box::new(Interpreter::new(cpu)))
     }
 

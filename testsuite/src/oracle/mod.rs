@@ -3,7 +3,6 @@
 //! Every oracle runs the case as 64-bit user code in the same small address space, so that addresses, faults and
 //! error codes can be compared as they are.
 
-pub mod board;
 pub mod engine;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod host;
