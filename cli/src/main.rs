@@ -21,6 +21,14 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let machine = match &cli.command {
+        Some(Command::Demo(args)) => &args.machine,
+        None => &cli.boot.machine,
+    };
+    if let Some(text) = machine.cpu_help() {
+        print!("{text}");
+        return ExitCode::SUCCESS;
+    }
     let status = match &cli.command {
         Some(Command::Demo(args)) => demo::run(args),
         None => boot(&cli.boot),
