@@ -7,6 +7,8 @@ mod names;
 pub mod selection;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk_tests;
 pub mod xsave_area;
 
 pub use list::{CpuidRegister, FEATURES, Feature, FeatureRow};

@@ -85,7 +85,9 @@ const NEEDS: &[(&str, &str)] = &[
     ("x2apic tsc_deadline_timer arat", "apic"),
     ("rdtscp tsc_adjust nonstop_tsc tsc_deadline_timer", "tsc"),
     ("lm la57 nx", "pae"),
-    ("syscall lahf_lm cx16 pdpe1gb la57 pcid fsgsbase", "lm"),
+    // EFER comes with SYSCALL.
+    ("lm nx", "syscall"),
+    ("lahf_lm cx16 pdpe1gb la57 pcid fsgsbase", "lm"),
     ("invpcid", "pcid"),
     ("pse36", "pse"),
     ("lm", "msr"),

@@ -99,20 +99,19 @@ impl Selection {
 
 /// All that `feature` lacks in `features`, and what those lack in turn.
 fn missing_deep(feature: Feature, features: super::FeatureSet) -> Vec<Feature> {
-    let (mut all, mut queue) = (Vec::new(), vec![feature]);
-    while let Some(next) = queue.pop() {
+    let (mut seen, mut next) = (vec![feature], 0);
+    while let Some(&feature) = seen.get(next) {
+        next += 1;
         // What is there already may lack something itself.
-        let needed = missing(next, super::FeatureSet::default());
-        for needed in needed {
-            if !features.has(needed) && !all.contains(&needed) {
-                all.push(needed);
-            }
-            if needed != feature {
-                queue.push(needed);
+        for needed in missing(feature, super::FeatureSet::default()) {
+            if !seen.contains(&needed) {
+                seen.push(needed);
             }
         }
     }
-    all
+    seen.retain(|&feature| !features.has(feature));
+    seen.retain(|&needed| needed != feature);
+    seen
 }
 
 fn model_row(name: &str) -> Result<&'static ModelRow, SelectionError> {
