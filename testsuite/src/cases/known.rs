@@ -84,7 +84,7 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
             }
         } else if is_approximation(&instruction, &difference) {
             verdict.approximate = true;
-        } else if !is_unspecified(&instruction, &difference, left.ending.vector == 19) {
+        } else if !is_unspecified(&instruction, &difference, left.ending.vector) {
             verdict.failures.push(difference);
         }
     }
@@ -159,11 +159,14 @@ fn is_approximation(instruction: &Instruction, difference: &Difference) -> bool 
 }
 
 /// What no manual promises.
-fn is_unspecified(instruction: &Instruction, difference: &Difference, ended_in_xm: bool) -> bool {
+fn is_unspecified(instruction: &Instruction, difference: &Difference, vector: u32) -> bool {
     use Mnemonic::*;
+    let (ended, ended_in_xm) = (vector == BREAKPOINT, vector == 19);
     match (instruction.mnemonic(), difference.place) {
         // The environment's pointers: AMD keeps those of instructions with an exception only.
         (Fnstenv | Fstenv | Fnsave | Fsave, Place::Memory(_)) => true,
+        // How many of the eight pushes are done before the one that faults.
+        (Pusha | Pushad, Place::Memory(_)) => !ended,
         // Which of their many accesses is made first.
         (Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor, Place::Address) => true,
         // Whether an exception of the conversion comes before the change to MMX state.
@@ -179,6 +182,10 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
     use Mnemonic::*;
     let ended = left.ending.vector == BREAKPOINT && right.ending.vector == BREAKPOINT;
     match instruction.mnemonic() {
+        // Whether alignment is checked before the address is found not to be canonical: #GP or #SS.
+        _ if (left.ending.vector, right.ending.vector) == (13, 12) => instruction.memory_size().size() == 16,
+        // Which of two operands is looked at first, where one breaks its segment's limit and the other the page's rights.
+        Cmpsb | Cmpsw | Cmpsd | Cmpsq => !ended && left.ending.vector != right.ending.vector,
         // A count above the operand size.
         Shld | Shrd if instruction.op1_register().size() == 2 => {
             ended && shift_count(instruction, program).is_some_and(|count| count > 16)
@@ -186,6 +193,10 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
         // Intel reads 16 bits, AMD 32.
         Movsxd => instruction.op0_register().size() == 2,
         Bswap => instruction.op0_register().size() == 2,
+        // Which of their many accesses is made first, where one breaks the segment's limit and another the page's rights.
+        Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor | Fld | Fstp | Fbld | Fbstp => {
+            !ended && left.ending.vector != right.ending.vector
+        }
         // Whether an address is looked at whose bytes are all masked depends on the implementation.
         Maskmovq | Maskmovdqu => !ended,
         // Bit 17 is AMD's misaligned-exception mask; with Intel it is reserved.

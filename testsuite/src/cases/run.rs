@@ -172,7 +172,7 @@ impl Runner<'_> {
             let verdict = subject.as_ref().map(|subject| judge(program, &reference, subject));
             if let Some(Verdict { undefined_flags, approximate, failures, .. }) = &verdict {
                 report.approximate += u64::from(*approximate);
-                if *undefined_flags != 0 {
+                if *undefined_flags != 0 && codes.len() == 1 {
                     let entry = report.undefined.entry(instruction_of(program).mnemonic()).or_default();
                     entry.0 |= undefined_flags;
                     entry.1 += 1;

@@ -29,7 +29,7 @@ impl Fault {
         }
     }
 
-    /// Makes the outcome of `instruction`, the only one of `program`, what the faulty engine would give.
+    /// Makes the outcome of `instruction`, the last one of `program`, what the faulty engine would give.
     fn alter(self, instruction: &Instruction, program: &Program, outcome: &mut Outcome) {
         match self {
             Self::AdcAf => adc_af(instruction, program, outcome),
@@ -47,6 +47,17 @@ pub struct Planted<O> {
     pub fault: Fault,
 }
 
+impl<O: Oracle> Planted<O> {
+    /// The program with the registers and the memory that its last instruction finds. `None` if it does not get there.
+    fn before_last(&mut self, program: &Program, last: &Instruction) -> Option<Program> {
+        let length = last.ip().wrapping_sub(program.ip()) as usize;
+        let prefix = Program { code: program.code[..length].to_vec(), ..program.clone() };
+        let outcome = self.oracle.run(std::slice::from_ref(&prefix)).pop()??;
+        let arrived = !outcome.faulted() && outcome.state.rip == last.ip() + 1;
+        arrived.then(|| Program { state: outcome.state, memory: outcome.memory, ..program.clone() })
+    }
+}
+
 impl<O: Oracle> Oracle for Planted<O> {
     fn name(&self) -> &'static str {
         self.fault.name()
@@ -56,8 +67,11 @@ impl<O: Oracle> Oracle for Planted<O> {
         let mut outcomes = self.oracle.run(programs);
         for (program, outcome) in programs.iter().zip(&mut outcomes) {
             let instructions = instructions_of(program);
-            if let (Some(outcome), [.., last]) = (outcome, &instructions[..]) {
+            let (Some(outcome), [before @ .., last]) = (outcome, &instructions[..]) else { continue };
+            if before.is_empty() {
                 self.fault.alter(last, program, outcome);
+            } else if let Some(start) = self.before_last(program, last) {
+                self.fault.alter(last, &start, outcome);
             }
         }
         outcomes
