@@ -137,6 +137,16 @@ fn sse_instructions_agree_with_the_host() {
 }
 
 #[test]
+fn avx_instructions_agree_with_the_host() {
+    generated(Family::Avx);
+}
+
+#[test]
+fn avx2_instructions_agree_with_the_host() {
+    generated(Family::Avx2);
+}
+
+#[test]
 fn x87_instructions_agree_with_the_host() {
     generated(Family::X87);
 }
