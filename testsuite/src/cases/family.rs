@@ -192,6 +192,12 @@ pub fn host_has_ymm() -> bool {
     host_has(CpuidFeature::AVX)
 }
 
+/// Whether a form is of AVX or AVX2 and the host lacks that.
+pub fn host_lacks(code: Code) -> bool {
+    let vex = |feature: &CpuidFeature| matches!(feature, CpuidFeature::AVX | CpuidFeature::AVX2);
+    code.cpuid_features().iter().any(|feature| vex(feature) && !host_has(*feature))
+}
+
 /// Other hosts execute no cases.
 #[cfg(not(target_arch = "x86_64"))]
 fn host_has(_: CpuidFeature) -> bool {
