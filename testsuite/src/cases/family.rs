@@ -19,13 +19,18 @@ pub enum Family {
     Mmx,
     /// SSE to SSE4.2, AES, PCLMULQDQ.
     Sse,
+    /// VEX-encoded instructions of AVX, with AES and PCLMULQDQ.
+    Avx,
+    /// AVX2.
+    Avx2,
     /// The x87 FPU.
     X87,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Self; 6] = [Self::Integer, Self::String, Self::Branch, Self::Mmx, Self::Sse, Self::X87];
+    pub const ALL: [Self; 8] =
+        [Self::Integer, Self::String, Self::Branch, Self::Mmx, Self::Sse, Self::Avx, Self::Avx2, Self::X87];
 
     /// The name on command lines and in reports.
     pub const fn name(self) -> &'static str {
@@ -35,6 +40,8 @@ impl Family {
             Self::Branch => "branch",
             Self::Mmx => "mmx",
             Self::Sse => "sse",
+            Self::Avx => "avx",
+            Self::Avx2 => "avx2",
             Self::X87 => "x87",
         }
     }
@@ -110,6 +117,10 @@ pub fn shape_of(code: Code, mode: Mode) -> Option<Family> {
         Family::Mmx
     } else if code.mnemonic() == Mnemonic::Wait || code.cpuid_features().iter().any(|&f| is_x87(f)) {
         Family::X87
+    } else if code.cpuid_features().contains(&CpuidFeature::AVX2) {
+        Family::Avx2
+    } else if code.cpuid_features().contains(&CpuidFeature::AVX) {
+        Family::Avx
     } else if code.cpuid_features().iter().any(|&f| is_sse(f)) {
         Family::Sse
     } else {
@@ -124,7 +135,7 @@ fn is_far(code: Code) -> bool {
 }
 
 fn is_masked_move(mnemonic: Mnemonic) -> bool {
-    matches!(mnemonic, Mnemonic::Maskmovq | Mnemonic::Maskmovdqu)
+    matches!(mnemonic, Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu)
 }
 
 fn is_mmx_operand(kind: OpCodeOperandKind) -> bool {
@@ -195,8 +206,21 @@ fn host_has(feature: CpuidFeature) -> bool {
         SSE4_2 => is_x86_feature_detected!("sse4.2"),
         AES => is_x86_feature_detected!("aes"),
         PCLMULQDQ => is_x86_feature_detected!("pclmulqdq"),
+        AVX => is_x86_feature_detected!("avx"),
+        AVX2 => is_x86_feature_detected!("avx2"),
         _ => false,
     }
+}
+
+/// Whether the host has the upper halves of YMM registers, which SSE has to keep.
+pub fn host_has_ymm() -> bool {
+    host_has(CpuidFeature::AVX)
+}
+
+/// Whether a form is of AVX or AVX2 and the host lacks that.
+pub fn host_lacks(code: Code) -> bool {
+    let vex = |feature: &CpuidFeature| matches!(feature, CpuidFeature::AVX | CpuidFeature::AVX2);
+    code.cpuid_features().iter().any(|feature| vex(feature) && !host_has(*feature))
 }
 
 /// Other hosts execute no cases.

@@ -1,6 +1,6 @@
 //! Generated cases: any form of any instruction, with operands and inputs chosen at random.
 
-use super::family::{Family, family_in};
+use super::family::{Family, family_in, host_has_ymm};
 use super::operands::Builder;
 use super::random::Random;
 use super::values;
@@ -39,7 +39,7 @@ fn inputs_of(family: Family, program: &mut Program, random: &mut Random) {
     match family {
         Family::X87 => x87(program, random),
         Family::Mmx => mmx(program, random),
-        Family::Sse => sse(program, random),
+        Family::Sse | Family::Avx | Family::Avx2 => sse(program, random),
         _ => {}
     }
 }
@@ -76,6 +76,9 @@ fn memory(program: &mut Program, random: &mut Random) {
 fn sse(program: &mut Program, random: &mut Random) {
     for i in 0..16 {
         program.state.set_xmm(i, values::vector(random));
+        if host_has_ymm() {
+            program.state.ymm_high[i] = values::vector(random);
+        }
     }
     let masks = if random.percent(80) { 0x1f80 } else { random.bits() as u32 & 0x1f80 };
     let sticky = if random.percent(50) { 0 } else { random.bits() as u32 & 0x3f };
@@ -153,7 +156,7 @@ pub(super) fn operands(
     builder.aligned = lock || builder.random.percent(50);
     builder.target = builder.window();
     if builder.aligned {
-        builder.target &= !15;
+        builder.target &= !31;
     }
     if lock {
         // Locked accesses that cross a cache line are slow beyond measure on some hosts.
@@ -194,6 +197,11 @@ fn may_be_memory(kind: OpCodeOperandKind) -> bool {
             | r64_or_mem
             | mm_or_mem
             | xmm_or_mem
+            | ymm_or_mem
+            | mem_vsib32x
+            | mem_vsib64x
+            | mem_vsib32y
+            | mem_vsib64y
             | seg_rBX_al
             | seg_rSI
             | es_rDI
@@ -248,7 +256,9 @@ fn inputs_after(builder: &mut Builder<'_>) {
             let target = builder.target;
             write(builder, target, &value.to_le_bytes());
         }
-        Maskmovq | Maskmovdqu => builder.program.state.gpr[7] = builder.offset_of(builder.target),
+        Maskmovq | Maskmovdqu | Vmaskmovdqu => {
+            builder.program.state.gpr[7] = builder.offset_of(builder.target)
+        }
         _ => {}
     }
     let flow = builder.instruction.flow_control();
