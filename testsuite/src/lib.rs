@@ -2,5 +2,6 @@
 
 pub mod cases;
 
+pub mod fuzz;
 pub mod guest;
 pub mod oracle;

@@ -3,7 +3,7 @@
 use super::compare::{Difference, Place, differences};
 use super::sequence;
 use crate::oracle::state::FLAGS;
-use crate::oracle::{BREAKPOINT, Outcome, Program};
+use crate::oracle::{BREAKPOINT, Outcome, PRIVATE, Program};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, RflagsBits};
 
 /// Forms that are known to differ from the host until they are corrected, with what is wrong. A form that no longer
@@ -171,8 +171,8 @@ fn is_unspecified(instruction: &Instruction, difference: &Difference, vector: u3
     match (instruction.mnemonic(), difference.place) {
         // The environment's pointers: AMD keeps those of instructions with an exception only.
         (Fnstenv | Fstenv | Fnsave | Fsave, Place::Memory(_)) => true,
-        // How many of the eight pushes are done before the one that faults.
-        (Pusha | Pushad, Place::Memory(_)) => !ended,
+        // How many of the eight pushes or pops are done before the one that faults.
+        (Pusha | Pushad, Place::Memory(_)) | (Popa | Popad, Place::Gpr(_)) => !ended,
         // Which of their many accesses is made first.
         (Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor, Place::Address) => true,
         // Whether an exception of the conversion comes before the change to MMX state.
@@ -183,15 +183,26 @@ fn is_unspecified(instruction: &Instruction, difference: &Difference, vector: u3
     }
 }
 
+/// Whether the outcome is a fault in the pages that an oracle keeps for itself.
+fn is_private(outcome: &Outcome) -> bool {
+    const BYTES: u64 = 1 << 18;
+    outcome.faulted() && (PRIVATE..PRIVATE + BYTES).contains(&outcome.ending.address)
+}
+
 /// Inputs for which the manual defines neither result nor flags.
 fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, right: &Outcome) -> bool {
     use Mnemonic::*;
     let ended = left.ending.vector == BREAKPOINT && right.ending.vector == BREAKPOINT;
+    let both_faulted = left.faulted() && right.faulted() && left.ending.vector != right.ending.vector;
     match instruction.mnemonic() {
-        // Whether alignment is checked before the address is found not to be canonical: #GP or #SS.
-        _ if (left.ending.vector, right.ending.vector) == (13, 12) => instruction.memory_size().size() == 16,
-        // Which of two operands is looked at first, where one breaks its segment's limit and the other the page's rights.
-        Cmpsb | Cmpsw | Cmpsd | Cmpsq => !ended && left.ending.vector != right.ending.vector,
+        // Whether alignment is checked before the address is found not to be canonical or beyond the limit: #GP or #SS.
+        _ if (left.ending.vector, right.ending.vector) == (13, 12) => {
+            matches!(instruction.memory_size().size(), 16 | 32)
+        }
+        // What the host has where rx86's handlers are.
+        _ if is_private(right) => true,
+        // Which of two operands is looked at first, where one has an impossible address and the other a page fault.
+        _ if instruction.is_string_instruction() && both_faulted => true,
         // A count above the operand size.
         Shld | Shrd if instruction.op1_register().size() == 2 => {
             ended && shift_count(instruction, program).is_some_and(|count| count > 16)
@@ -205,11 +216,7 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
         Ldmxcsr | Vldmxcsr => !ended,
         // Which of their many accesses is made first, and whether they are checked as one.
         Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor | Fld | Fstp | Fbld | Fbstp | Vmaskmovps
-        | Vmaskmovpd | Vpmaskmovd | Vpmaskmovq => {
-            left.ending.vector != BREAKPOINT
-                && right.ending.vector != BREAKPOINT
-                && left.ending.vector != right.ending.vector
-        }
+        | Vmaskmovpd | Vpmaskmovd | Vpmaskmovq => both_faulted,
         // Whether the target or the push is checked first.
         Call => !ended && left.ending.vector != right.ending.vector,
         _ => false,
