@@ -103,25 +103,30 @@ fn set(names: &[&str]) -> FeatureSet {
     names.iter().flat_map(|names| named(names)).fold(FeatureSet::default(), FeatureSet::with)
 }
 
+/// `NEEDS` with sets for names.
+fn needs() -> impl Iterator<Item = (FeatureSet, FeatureSet)> {
+    NEEDS.iter().map(|(dependents, needed)| (set(&[dependents]), set(&[needed])))
+}
+
+fn all() -> impl Iterator<Item = Feature> {
+    FEATURES.iter().map(|row| row.feature)
+}
+
 /// What `feature` needs of which `features` lacks.
 pub(super) fn missing(feature: Feature, features: FeatureSet) -> Vec<Feature> {
-    let mut missing: Vec<Feature> = NEEDS
-        .iter()
-        .filter(|(dependents, _)| named(dependents).any(|dependent| dependent == feature))
-        .flat_map(|(_, needed)| named(needed))
-        .filter(|&needed| !features.has(needed))
-        .collect();
-    missing.dedup();
-    missing
+    let needed: Vec<FeatureSet> =
+        needs().filter(|(dependents, _)| dependents.has(feature)).map(|(_, needed)| needed).collect();
+    all().filter(|&other| !features.has(other) && needed.iter().any(|needed| needed.has(other))).collect()
 }
 
 /// `features` without those that cannot be without something that is not there.
 pub(super) fn without_orphans(mut features: FeatureSet) -> FeatureSet {
+    let needs: Vec<(FeatureSet, FeatureSet)> = needs().collect();
     loop {
-        let orphan = FEATURES
-            .iter()
-            .map(|row| row.feature)
-            .find(|&feature| features.has(feature) && !missing(feature, features).is_empty());
+        let lacks = |needed: &FeatureSet| all().any(|other| needed.has(other) && !features.has(other));
+        let orphan = all().find(|&feature| {
+            features.has(feature) && needs.iter().any(|(d, needed)| d.has(feature) && lacks(needed))
+        });
         match orphan {
             Some(orphan) => features = features.without(orphan),
             None => return features,

@@ -32,42 +32,44 @@ pub(super) const UNIMPLEMENTED: &str = "avx avx2 fma f16c sha_ni gfni vaes vpclm
     pbe intel_pt cat_l3 spec_ctrl intel_stibp ssbd md_clear flush_l1d stibp ibpb ibrs perfctr_core topoext cr8_legacy \
     misalignsse osvw ibs skinit wdt lwp nodeid_msr bpext perfctr_nb perfctr_llc mmxext fxsr_opt fdp_excptn_only pts hwp";
 
-/// A name without what does not count.
-fn plain(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, '_' | '.' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+/// The letters of a name that count.
+fn letters(name: &str) -> impl Iterator<Item = u8> + '_ {
+    name.bytes().filter(|byte| !matches!(byte, b'_' | b'.' | b'-')).map(|byte| byte.to_ascii_lowercase())
 }
 
-/// The feature's own name and the printed and understood ones.
-fn row(feature: Feature) -> (String, &'static [&'static str]) {
-    let own = format!("{feature:?}");
-    let others = NAMES.iter().find(|(name, _)| *name == own).map_or(&[][..], |(_, others)| others);
-    (own, others)
+fn is_same(a: &str, b: &str) -> bool {
+    letters(a).eq(letters(b))
+}
+
+/// The printed and the understood names of a feature that is not printed as in the list.
+fn others(own_name: &str) -> &'static [&'static str] {
+    NAMES.iter().find(|(name, _)| *name == own_name).map_or(&[], |(_, others)| others)
 }
 
 impl Feature {
     /// The name as in /proc/cpuinfo.
     pub fn name(self) -> String {
-        let (own, others) = row(self);
-        others.first().map_or_else(|| own.to_ascii_lowercase(), |name| name.to_string())
+        let own = FEATURES[self as usize].own_name;
+        others(own).first().map_or_else(|| own.to_ascii_lowercase(), |name| name.to_string())
     }
 
     /// The feature of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        let name = plain(name);
-        FEATURES.iter().map(|row| row.feature).find(|&feature| {
-            let (own, others) = row(feature);
-            plain(&own) == name || others.iter().any(|other| plain(other) == name)
-        })
+        let row = FEATURES.iter().find(|row| {
+            is_same(row.own_name, name) || others(row.own_name).iter().any(|other| is_same(other, name))
+        });
+        row.map(|row| row.feature)
     }
 }
 
 /// Whether `name` is a feature of some processor that rx86 does not implement.
 pub(super) fn is_unimplemented(name: &str) -> bool {
-    UNIMPLEMENTED.split_whitespace().any(|other| plain(other) == plain(name))
+    UNIMPLEMENTED.split_whitespace().any(|other| is_same(other, name))
 }
 
 /// Those of `names` that look like `name`, the nearest first, at most three.
 pub(super) fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let plain = |name| String::from_utf8_lossy(&letters(name).collect::<Vec<u8>>()).into_owned();
     let wanted = plain(name);
     let limit = 1 + wanted.len() / 4;
     let mut found: Vec<(usize, &str)> = names
