@@ -1,7 +1,7 @@
 //! Faults planted on purpose, to show that the harness finds them: an oracle whose outcomes are altered as if the engine
 //! behind it were wrong.
 
-use super::{BREAKPOINT, DATA, DATA_BYTES, Mode, Oracle, Outcome, PAGE, Program};
+use super::{BREAKPOINT, DATA, DATA_BYTES, GS_BASE, Mode, Oracle, Outcome, Program};
 use crate::cases::known::instructions_of;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
@@ -130,11 +130,19 @@ fn split_store(instruction: &Instruction, program: &Program, outcome: &mut Outco
     if !store || program.mode != Mode::Bits64 || (fault.vector, fault.address) != (PAGE_FAULT, border) {
         return;
     }
-    let register = |register: Register, _, _| Some(program.state.gpr[register.full_register().number()]);
+    let register = |register: Register, _, _| {
+        let value = || program.state.gpr[register.full_register().number()];
+        Some(match register {
+            Register::GS => GS_BASE,
+            other if other.is_segment_register() => 0,
+            other if other.size() == 4 => value() & 0xffff_ffff,
+            _ => value(),
+        })
+    };
     let Some(start) = instruction.virtual_address(0, 0, register) else { return };
     let first_bytes = border.wrapping_sub(start) as usize;
-    if first_bytes == 0 || first_bytes >= PAGE {
-        // Not a single byte of it fits.
+    if first_bytes == 0 || first_bytes >= instruction.memory_size().size() {
+        // The whole of it lies behind the border.
         return;
     }
     let source = program.state.gpr[instruction.op1_register().full_register().number()].to_le_bytes();
