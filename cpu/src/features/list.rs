@@ -159,10 +159,14 @@ features! {
     Clflushopt (7, 0, Ebx, 23) [CLFLUSHOPT];
     /// CLWB.
     Clwb (7, 0, Ebx, 24) [CLWB];
+    /// SHA-1 and SHA-256.
+    Sha (7, 0, Ebx, 29) [SHA];
     /// User-mode instruction prevention.
     Umip (7, 0, Ecx, 2) [];
     /// Protection keys for user pages.
     Pku (7, 0, Ecx, 3) [PKU];
+    /// Arithmetic in GF(2^8).
+    Gfni (7, 0, Ecx, 8) [GFNI];
     /// 57-bit linear addresses, 5-level paging.
     La57 (7, 0, Ecx, 16) [];
     /// RDPID.
