@@ -28,6 +28,26 @@ impl Cpu {
     /// The linear address of the memory operand for an access of `bytes`, segment checks done.
     #[inline(always)]
     pub fn operand_linear(&mut self, op: &Op, bytes: u64, access: Access) -> Result<u64, Exception> {
+        let linear = self.operand_linear_unchecked(op, bytes, access)?;
+        // The access itself would find out, but not that it is in the stack segment.
+        if op.form == AddressForm::Flat
+            && usize::from(op.segment) == SegmentIndex::SS
+            && !(self.is_canonical(linear) && self.is_canonical(linear.wrapping_add(bytes - 1)))
+        {
+            return Err(Exception::ss(0));
+        }
+        Ok(linear)
+    }
+
+    /// As `operand_linear`, but a flat address that is not canonical is left to the access, which raises #GP(0) for it
+    /// where #SS(0) may be right.
+    #[inline(always)]
+    pub(crate) fn operand_linear_unchecked(
+        &mut self,
+        op: &Op,
+        bytes: u64,
+        access: Access,
+    ) -> Result<u64, Exception> {
         let offset = self.effective_offset(op);
         match op.form {
             AddressForm::Flat => Ok(offset),

@@ -137,6 +137,11 @@ fn sse_instructions_agree_with_the_host() {
 }
 
 #[test]
+fn crypto_instructions_agree_with_the_host() {
+    generated(Family::Crypto);
+}
+
+#[test]
 fn x87_instructions_agree_with_the_host() {
     generated(Family::X87);
 }

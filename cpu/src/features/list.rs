@@ -161,18 +161,30 @@ features! {
     Clwb (7, 0, Ebx, 24) [CLWB];
     /// SHA-1 and SHA-256.
     Sha (7, 0, Ebx, 29) [SHA];
+    /// PREFETCHWT1, a hint in the space of NOPs.
+    Prefetchwt1 (7, 0, Ecx, 0) [];
     /// User-mode instruction prevention.
     Umip (7, 0, Ecx, 2) [];
     /// Protection keys for user pages.
     Pku (7, 0, Ecx, 3) [PKU];
+    /// UMONITOR, UMWAIT, TPAUSE and IA32_UMWAIT_CONTROL.
+    Waitpkg (7, 0, Ecx, 5) [WAITPKG];
     /// Arithmetic in GF(2^8).
     Gfni (7, 0, Ecx, 8) [GFNI];
     /// 57-bit linear addresses, 5-level paging.
     La57 (7, 0, Ecx, 16) [];
     /// RDPID.
     Rdpid (7, 0, Ecx, 22) [RDPID];
+    /// CLDEMOTE, a hint in the space of NOPs.
+    Cldemote (7, 0, Ecx, 25) [];
+    /// MOVDIRI.
+    Movdiri (7, 0, Ecx, 27) [MOVDIRI];
+    /// MOVDIR64B.
+    Movdir64b (7, 0, Ecx, 28) [MOVDIR64B];
     /// Fast short REP MOVSB.
     Fsrm (7, 0, Edx, 4) [];
+    /// SERIALIZE.
+    Serialize (7, 0, Edx, 14) [SERIALIZE];
     /// IA32_ARCH_CAPABILITIES.
     ArchCapabilities (7, 0, Edx, 29) [];
 

@@ -46,7 +46,7 @@ impl Cpu {
             let offset = self.effective_offset(op).wrapping_add(displacement) & op.address_mask();
             return self.segment_linear(usize::from(op.segment), offset, bytes, access);
         }
-        Ok(self.operand_linear(op, bytes, access)?.wrapping_add(displacement))
+        Ok(self.operand_linear_unchecked(op, bytes, access)?.wrapping_add(displacement))
     }
 
     /// The linear address of the stack slot at `offset`, and the mask of the stack's address size.
@@ -146,7 +146,7 @@ impl MicroOps for Cpu {
 
     #[inline(always)]
     fn load<W: Width>(&mut self, op: &Op) -> Result<u64, Exception> {
-        let linear = self.operand_linear(op, W::BYTES, Access::Read)?;
+        let linear = self.operand_linear_unchecked(op, W::BYTES, Access::Read)?;
         self.read_width::<W>(linear).map_err(|fault| stack_fault(op, fault))
     }
 
@@ -158,7 +158,7 @@ impl MicroOps for Cpu {
 
     #[inline(always)]
     fn store<W: Width>(&mut self, op: &Op, value: u64) -> Result<(), Exception> {
-        let linear = self.operand_linear(op, W::BYTES, Access::Write)?;
+        let linear = self.operand_linear_unchecked(op, W::BYTES, Access::Write)?;
         self.write_width::<W>(linear, value).map_err(|fault| stack_fault(op, fault))
     }
 

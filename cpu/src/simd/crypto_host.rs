@@ -2,7 +2,7 @@
 //! which also run when the host lacks an instruction.
 #![expect(unsafe_code, reason = "calls instructions that the host was found to have")]
 
-use super::lanes::{Lane, Vector};
+use super::lanes::Vector;
 use super::{aes, gfni, sha};
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -99,6 +99,7 @@ twins! {
 mod tests {
     use super::*;
     use crate::float::random::Random;
+    use crate::simd::lanes::Lane;
 
     /// Vectors tried with each function.
     const TRIES: u64 = 4000;

@@ -13,6 +13,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
         Wbinvd | Wbnoinvd | Invd => privileged_nothing,
+        Serialize => serialize,
         Clflush | Clflushopt | Clwb => flush_line,
         Nop | Reservednop | Pause | Lfence | Mfence | Sfence | Endbr32 | Endbr64 | Rdsspd | Rdsspq
         | Cldemote | Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta | Prefetcht0 | Prefetcht1
@@ -27,6 +28,12 @@ fn nothing(_: &mut Cpu, _: &Op) -> Result<(), Exception> {
 
 fn privileged_nothing(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.require_cpl0()
+}
+
+/// SERIALIZE: the next instruction is fetched anew.
+fn serialize(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
+    cpu.end_block();
+    Ok(())
 }
 
 /// CLFLUSH and its kin fault like a load of one byte.

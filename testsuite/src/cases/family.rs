@@ -13,15 +13,25 @@ pub enum Family {
     Branch,
     /// Instructions with an MMX register, and EMMS.
     Mmx,
-    /// SSE to SSE4.2, AES, PCLMULQDQ.
+    /// SSE to SSE4.2.
     Sse,
+    /// AES, PCLMULQDQ, SHA, GFNI.
+    Crypto,
     /// The x87 FPU.
     X87,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Self; 6] = [Self::Integer, Self::String, Self::Branch, Self::Mmx, Self::Sse, Self::X87];
+    pub const ALL: [Self; 7] = [
+        Self::Integer,
+        Self::String,
+        Self::Branch,
+        Self::Mmx,
+        Self::Sse,
+        Self::Crypto,
+        Self::X87,
+    ];
 
     /// The name on command lines and in reports.
     pub const fn name(self) -> &'static str {
@@ -31,6 +41,7 @@ impl Family {
             Self::Branch => "branch",
             Self::Mmx => "mmx",
             Self::Sse => "sse",
+            Self::Crypto => "crypto",
             Self::X87 => "x87",
         }
     }
@@ -74,6 +85,8 @@ pub fn family_of(code: Code) -> Option<Family> {
         Family::Mmx
     } else if code.mnemonic() == Mnemonic::Wait || code.cpuid_features().iter().any(|&f| is_x87(f)) {
         Family::X87
+    } else if code.cpuid_features().iter().any(|&f| is_crypto(f)) {
+        Family::Crypto
     } else if code.cpuid_features().iter().any(|&f| is_sse(f)) {
         Family::Sse
     } else {
@@ -129,7 +142,12 @@ fn is_x87(feature: CpuidFeature) -> bool {
 
 fn is_sse(feature: CpuidFeature) -> bool {
     use CpuidFeature::*;
-    matches!(feature, SSE | SSE2 | SSE3 | SSSE3 | SSE4_1 | SSE4_2 | AES | PCLMULQDQ)
+    matches!(feature, SSE | SSE2 | SSE3 | SSSE3 | SSE4_1 | SSE4_2)
+}
+
+fn is_crypto(feature: CpuidFeature) -> bool {
+    use CpuidFeature::*;
+    matches!(feature, AES | PCLMULQDQ | SHA | GFNI)
 }
 
 /// Instructions whose results depend on the machine and the moment, or which leave the program.
@@ -170,6 +188,8 @@ fn host_has(feature: CpuidFeature) -> bool {
         SSE4_2 => is_x86_feature_detected!("sse4.2"),
         AES => is_x86_feature_detected!("aes"),
         PCLMULQDQ => is_x86_feature_detected!("pclmulqdq"),
+        SHA => is_x86_feature_detected!("sha"),
+        GFNI => is_x86_feature_detected!("gfni"),
         _ => false,
     }
 }

@@ -16,7 +16,7 @@ pub fn generate(code: Code, random: &mut Random) -> Option<Program> {
     match family {
         Family::X87 => x87(&mut program, random),
         Family::Mmx => mmx(&mut program, random),
-        Family::Sse => sse(&mut program, random),
+        Family::Sse | Family::Crypto => sse(&mut program, random),
         _ => {}
     }
     memory(&mut program, random);
