@@ -224,7 +224,9 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
         return E::one::<W>(cpu, op);
     }
     let runs = runs_allowed(cpu, op);
-    let mut turn = ELEMENTS_PER_TURN;
+    // A single step is one element.
+    let stepped = cpu.state.flags.system & bits::RFLAGS_TF != 0;
+    let mut turn = if stepped { 1 } else { ELEMENTS_PER_TURN };
     loop {
         let count = cpu.string_register(reg::RCX, op);
         if count == 0 {
@@ -248,6 +250,8 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
         if !ended && (turn == 0 || cpu.block_limit == 0 || cpu.attention.peek() != 0) {
             let start = cpu.instruction_start(op.length);
             cpu.state.set_rip(start);
+            // What interrupts before the last element pushes RF set (SDM vol. 3, 18.3.1.1).
+            cpu.state.flags.system |= bits::RFLAGS_RF;
             cpu.end_block();
             return Ok(());
         }

@@ -23,15 +23,8 @@ pub enum Family {
 
 impl Family {
     /// All families.
-    pub const ALL: [Self; 7] = [
-        Self::Integer,
-        Self::String,
-        Self::Branch,
-        Self::Mmx,
-        Self::Sse,
-        Self::Crypto,
-        Self::X87,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Integer, Self::String, Self::Branch, Self::Mmx, Self::Sse, Self::Crypto, Self::X87];
 
     /// The name on command lines and in reports.
     pub const fn name(self) -> &'static str {

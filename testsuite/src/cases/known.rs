@@ -146,6 +146,8 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
     use Mnemonic::*;
     let ended = left.ending.vector == BREAKPOINT && right.ending.vector == BREAKPOINT;
     match instruction.mnemonic() {
+        // Whether alignment is checked before the address is found not to be canonical: #GP or #SS.
+        _ if (left.ending.vector, right.ending.vector) == (13, 12) => instruction.memory_size().size() == 16,
         // A count above the operand size.
         Shld | Shrd if instruction.op1_register().size() == 2 => {
             ended && shift_count(instruction, program).is_some_and(|count| count > 16)
