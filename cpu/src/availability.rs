@@ -12,6 +12,7 @@ enum Unit {
     X87,
     Mmx,
     Sse,
+    Avx,
 }
 
 /// `Ok` if the instruction may execute; else #UD or #NM (SDM vol. 3, 2.5, 13.1 and the instructions' own tables).
@@ -37,6 +38,10 @@ pub fn check(instruction: &Instruction, mode: ModeKey, model: &CpuModel) -> Resu
         }
         Unit::Mmx => vector_check(mode, true),
         Unit::Sse => vector_check(mode, mode.has(ModeKey::OSFXSR)),
+        // CR0.EM and CR4.OSFXSR do not matter to VEX (SDM vol. 2, 2.4.1 and following).
+        Unit::Avx if !mode.has(ModeKey::AVX) => Err(Exception::UD),
+        Unit::Avx if mode.has(ModeKey::TASK_SWITCHED) => Err(Exception::NM),
+        Unit::Avx => Ok(()),
     }
 }
 
@@ -65,6 +70,10 @@ fn unit(instruction: &Instruction) -> Unit {
         // FISTTP carries SSE3's feature bit. FXSAVE and FXRSTOR raise #NM, not #UD, for CR0.EM.
         Wait | Fisttp | Fxsave | Fxsave64 | Fxrstor | Fxrstor64 => return Unit::X87,
         _ => {}
+    }
+    if instruction.encoding() == EncodingKind::VEX {
+        let general = |feature: &CpuidFeature| matches!(feature, CpuidFeature::BMI1 | CpuidFeature::BMI2);
+        return if instruction.cpuid_features().iter().any(general) { Unit::General } else { Unit::Avx };
     }
     let mut unit = Unit::General;
     for feature in instruction.cpuid_features() {

@@ -127,6 +127,8 @@ features! {
     Aes (1, 0, Ecx, 25) [AES];
     /// XSAVE, XGETBV and their kin.
     Xsave (1, 0, Ecx, 26) [XSAVE];
+    /// AVX.
+    Avx (1, 0, Ecx, 28) [AVX];
     /// RDRAND.
     Rdrand (1, 0, Ecx, 30) [RDRAND];
     /// A hypervisor is below, and the leaves from 0x40000000 describe it.
@@ -141,6 +143,8 @@ features! {
     TscAdjust (7, 0, Ebx, 1) [];
     /// BMI1.
     Bmi1 (7, 0, Ebx, 3) [BMI1];
+    /// AVX2.
+    Avx2 (7, 0, Ebx, 5) [AVX2];
     /// Supervisor-mode execution prevention.
     Smep (7, 0, Ebx, 7) [];
     /// BMI2.

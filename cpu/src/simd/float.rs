@@ -128,7 +128,7 @@ fn set_order(cpu: &mut Cpu, order: Option<Ordering>) {
 }
 
 #[inline(always)]
-fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
+pub(super) fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
     let b = cpu.double_source(op, 1)?;
     let a = cpu.vector(op.regs[0]).low() as u32;
     let (order, flags) = quick::order_f32(a, b, quiet, cpu.state.mxcsr);
@@ -138,7 +138,7 @@ fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
 }
 
 #[inline(always)]
-fn order_sd(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
+pub(super) fn order_sd(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
     let b = cpu.quad_source(op, 1)?;
     let a = cpu.vector(op.regs[0]).low();
     let (order, flags) = quick::order_f64(a, b, quiet, cpu.state.mxcsr);

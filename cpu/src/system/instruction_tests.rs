@@ -154,7 +154,9 @@ fn values() {
     let cases: &[(&str, &Registers, &[u8], Outcome)] = &[
         ("xsetbv", &[(RAX, 0x203)], b"\x0f\x01\xd1", OK),
         ("xsetbv without x87", &[(RAX, 0x202)], b"\x0f\x01\xd1", GP),
-        ("xsetbv of AVX", &[(RAX, 7)], b"\x0f\x01\xd1", GP),
+        ("xsetbv of AVX", &[(RAX, 7)], b"\x0f\x01\xd1", OK),
+        ("xsetbv of AVX without SSE", &[(RAX, 5)], b"\x0f\x01\xd1", GP),
+        ("xsetbv of AVX-512", &[(RAX, 0xe7)], b"\x0f\x01\xd1", GP),
         ("xsetbv of XCR1", &[(RAX, 3), (RCX, 1)], b"\x0f\x01\xd1", GP),
         ("xgetbv of XINUSE", &[(RCX, 1)], b"\x0f\x01\xd0", OK),
         ("wrpkru with EDX", &[(RDX, 1)], b"\x0f\x01\xef", GP),

@@ -62,7 +62,7 @@ fn every_legacy_vector_instruction_has_a_meaning() {
 
 #[test]
 fn namesakes_of_the_string_instructions_are_told_apart() {
-    for code in [Code::Movsd_m32_m32, Code::Cmpsd_m32_m32, Code::VEX_Vpaddb_xmm_xmm_xmmm128] {
+    for code in [Code::Movsd_m32_m32, Code::Cmpsd_m32_m32, Code::EVEX_Vpaddb_xmm_k1z_xmm_xmmm128] {
         assert!(select(&sample(code)).is_none(), "{code:?}");
     }
 }
