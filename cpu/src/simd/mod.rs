@@ -12,6 +12,9 @@ mod crypto;
 #[cfg(target_arch = "x86_64")]
 mod crypto_host;
 mod float;
+mod fma;
+#[cfg(target_arch = "x86_64")]
+mod fma_host;
 mod fxsave;
 mod gfni;
 mod integer;
