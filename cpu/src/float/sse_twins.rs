@@ -177,7 +177,7 @@ fn half_precision() {
         assert_eq!(soft::f16_to_f32(half, mxcsr), expected, "{half:#x} {mxcsr:#x}");
         // Half of the singles have an exponent that a half might have.
         let single = random.f32();
-        let near = single & 0x80ff_ffff | 0x3000_0000 + ((random.next() as u32 & 15) << 24);
+        let near = single & 0x80ff_ffff | (0x3000_0000 + ((random.next() as u32 & 15) << 24));
         for a in [single, near] {
             macro_rules! controls {
                 ($($control:literal)*) => {$(

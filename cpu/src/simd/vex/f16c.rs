@@ -16,7 +16,7 @@ fn widen(half: u16, mxcsr: u32) -> (u32, u16) {
     let (sign, rest) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff));
     if (half >> 10 & 31).wrapping_sub(1) < 30 {
         // The biases are 15 and 127.
-        return (sign | (rest << 13) + (112 << 23), 0);
+        return (sign | ((rest << 13) + (112 << 23)), 0);
     }
     if rest == 0 { (sign, 0) } else { sse::f16_to_f32(half, mxcsr) }
 }
