@@ -9,6 +9,7 @@ use crate::float::sse;
 use crate::op::{Op, reg};
 use crate::simd::float::settle;
 use crate::simd::lanes::{Lane, Vector};
+use rx86_softmmu::Access;
 
 /// A half that is a normal number or a zero converts by moving its fields.
 #[inline(always)]
@@ -52,6 +53,12 @@ fn to_single<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 
 fn to_half<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let source = cpu.lanes::<N>(op.regs[1]);
+    if op.regs[0] == reg::NONE {
+        // A destination that faults comes before what the conversion raises.
+        let bytes = 8 * N as u64;
+        let linear = cpu.operand_linear(op, bytes, Access::Write)?;
+        cpu.probe_write(linear, bytes)?;
+    }
     let value = raise_lanes::<N>(cpu, |i, mxcsr| vcvtps2ph(source[i], op.immediate as u8, mxcsr))?;
     let low = value[0].low();
     let all = Vector([low, value.get(1).map_or(0, |lane| lane.low())]);
