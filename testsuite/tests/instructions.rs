@@ -94,12 +94,19 @@ fn generated(family: Family) {
     for (mnemonic, (flags, times)) in &report.undefined {
         println!("undefined flags {flags:03x} of {mnemonic:?} differ from the host's {times} times");
     }
+    if report.undefined.is_empty() {
+        println!("{}: flags that the manual leaves undefined are as on this host", family.name());
+    }
     let is_pending = |code| PENDING.iter().any(|&(pending, _)| pending == code);
     let failures: Vec<String> =
         report.failures.iter().filter(|f| !is_pending(f.code)).map(|f| f.text()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(report.not_built.is_empty(), "forms without cases: {:?}", report.not_built);
-    assert!(report.cases + report.not_run + 100 > count, "only {} of {count} cases were run", report.cases);
+    assert!(
+        report.cases + report.not_run + 100 + count / 1000 > count,
+        "only {} of {count} cases were run",
+        report.cases
+    );
     if (seed, count) == (SEED, COUNT) {
         let forms = family.forms();
         for (code, reason) in PENDING.iter().filter(|(code, _)| forms.contains(code)) {

@@ -1,10 +1,10 @@
 //! BT, BTS, BTR, BTC, BSF, BSR, TZCNT, LZCNT, POPCNT, BMI1, BMI2's BZHI, PDEP and PEXT, and CRC32.
 
-use super::flags::{aux_of, replace_carry};
+use super::flags::{aux_of, overflow_of, replace_carry};
 use super::operand::{Immediate, Memory, Register, Shape, Source, Target, by_width, shape, width_of};
 use crate::op::Op;
 use crate::ops::{Meaning, MicroOps};
-use crate::state::ArithFlags;
+use crate::state::{AUX_AF, ArithFlags};
 use crate::width::{W32, Width};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
@@ -142,10 +142,12 @@ fn bit_scan<M: MicroOps, R: Direction, S: Source, W: Width>(m: &mut M, op: &Op) 
     let written = m.get::<crate::width::W64>(op.regs[0]);
     let kept = m.select(value, written, old);
     m.put::<crate::width::W64>(op.regs[0], kept);
-    // ZF says whether the source was zero; the other flags are undefined and cleared.
-    let one = m.constant(1);
+    // ZF says whether the source was zero. The rest is undefined: PF is that of the position, or set for none; CF, OF,
+    // SF and AF are clear. Bit 8 keeps the result from being zero where the position is.
+    let marked = m.constant(1 << 8);
     let zero = m.constant(0);
-    let result = m.select(value, one, zero);
+    let nonzero = m.or(position, marked);
+    let result = m.select(value, nonzero, zero);
     m.set_flags(ArithFlags { result, aux: zero });
     Ok(())
 }
@@ -170,16 +172,30 @@ impl Direction for Backward {
     }
 }
 
-/// TZCNT and LZCNT: CF for a zero source, ZF for a zero result.
+/// TZCNT and LZCNT: CF for a zero source, ZF for a zero result. Of the undefined rest OF stays and SF, PF, AF are clear.
 fn count_zeros<M: MicroOps, R: Count, S: Source, W: Width>(m: &mut M, op: &Op) -> Result<(), M::Fault> {
     let value = S::read::<M, W>(m, op)?;
     let result = R::count::<M, W>(m, value);
     m.put::<W>(op.regs[0], result);
     let zero = m.constant(0);
     let carry = m.equal(value, zero);
-    let aux = aux_of(m, carry, zero);
-    m.set_flags(ArithFlags { result, aux });
+    let none = m.equal(result, zero);
+    let old = m.flags().aux;
+    let overflow = overflow_of(m, old);
+    let aux = aux_of(m, carry, overflow);
+    set_zero_flag_only(m, none, aux);
     Ok(())
+}
+
+/// Sets ZF to `zero` (0 or 1) and CF and OF from `aux`; SF, PF and AF are cleared.
+#[inline(always)]
+fn set_zero_flag_only<M: MicroOps>(m: &mut M, zero: M::Int, aux: M::Int) {
+    // Result 1 has an odd byte, so PF is clear; result 0 needs the parity delta.
+    let one = m.constant(1);
+    let result = m.xor(zero, one);
+    let parity_delta = m.shl_by(zero, 8);
+    let aux = m.or(aux, parity_delta);
+    m.set_flags(ArithFlags { result, aux });
 }
 
 trait Count {
@@ -200,18 +216,14 @@ impl Count for Leading {
     }
 }
 
-/// POPCNT clears every flag but ZF; PF is taken from an even byte.
+/// POPCNT clears every flag but ZF.
 fn popcnt<M: MicroOps, S: Source, W: Width>(m: &mut M, op: &Op) -> Result<(), M::Fault> {
     let value = S::read::<M, W>(m, op)?;
     let result = m.count_ones(value);
     m.put::<W>(op.regs[0], result);
     let zero = m.constant(0);
     let empty = m.equal(value, zero);
-    // PF must be clear: result 1 has an odd byte; result 0 needs the parity delta.
-    let one = m.constant(1);
-    let flag = m.xor(empty, one);
-    let aux = m.shl_by(empty, 8);
-    m.set_flags(ArithFlags { result: flag, aux });
+    set_zero_flag_only(m, empty, zero);
     Ok(())
 }
 
@@ -296,7 +308,8 @@ fn low_bits<M: MicroOps, W: Width>(m: &mut M, value: M::Int, count: M::Int) -> M
     m.select(partial, cut, value)
 }
 
-/// BEXTR: operand 2 holds the start in bits 0 to 7 and the length in bits 8 to 15.
+/// BEXTR: operand 2 holds the start in bits 0 to 7 and the length in bits 8 to 15. Of the undefined flags PF is the
+/// result's, AF is set and SF is clear.
 fn bextr<M: MicroOps, S: Source, W: Width>(m: &mut M, op: &Op) -> Result<(), M::Fault> {
     let value = S::read::<M, W>(m, op)?;
     let control = m.get::<W>(op.regs[2]);
@@ -311,7 +324,12 @@ fn bextr<M: MicroOps, S: Source, W: Width>(m: &mut M, op: &Op) -> Result<(), M::
     let shifted = m.select(inside, shifted, zero);
     let result = low_bits::<M, W>(m, shifted, length);
     m.put::<W>(op.regs[0], result);
-    set_bmi_flags::<M, W>(m, result, zero);
+    // The sign delta takes SF, the result's top bit, back.
+    let extended = m.sign_extend::<W>(result);
+    let sign = m.shr_by(extended, 63);
+    let adjust = m.constant(AUX_AF);
+    let aux = m.or(sign, adjust);
+    m.set_flags(ArithFlags { result: extended, aux });
     Ok(())
 }
 

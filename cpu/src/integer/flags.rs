@@ -1,4 +1,7 @@
 //! How results become arithmetic flags, and how conditions read them (SDM vol. 1, 3.4.3 and appendix B).
+//!
+//! Flags that the SDM leaves undefined are those of AMD's Zen 5, measured: guests see one real processor, not a mixture.
+//! Processors differ here, and on another host the instruction cases report where.
 
 use crate::ops::MicroOps;
 use crate::state::{AUX_AF, AUX_CF, AUX_CF_XOR_OF, ArithFlags};
@@ -76,8 +79,15 @@ pub(super) fn carry<M: MicroOps>(m: &mut M) -> M::Int {
 /// Replaces CF by `carry` (0 or 1) and leaves the other flags.
 #[inline(always)]
 pub(super) fn replace_carry<M: MicroOps>(m: &mut M, carry: M::Int) {
-    let ArithFlags { result, aux } = m.flags();
+    let aux = m.flags().aux;
     let overflow = overflow_of(m, aux);
+    replace_carry_overflow(m, carry, overflow);
+}
+
+/// Replaces CF and OF (each 0 or 1) and leaves the other flags.
+#[inline(always)]
+pub(super) fn replace_carry_overflow<M: MicroOps>(m: &mut M, carry: M::Int, overflow: M::Int) {
+    let ArithFlags { result, aux } = m.flags();
     let mask = m.constant(!(AUX_CF | AUX_CF_XOR_OF));
     let rest = m.and(aux, mask);
     let top = aux_of(m, carry, overflow);

@@ -1,14 +1,15 @@
 //! MUL, IMUL, MULX, DIV, IDIV.
 //!
-//! SF, ZF, PF and AF are undefined after a multiplication; they follow the low half of the product.
+//! SF, ZF, PF and AF are undefined after a multiplication and stay (see `flags`). After a division all six are
+//! undefined: CF and OF stay, AF is set, SF, ZF and PF are clear.
 
-use super::flags::aux_of;
+use super::flags::replace_carry_overflow;
 use super::operand::{Immediate, Memory, Register, Source, by_width, width_of};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, op_flags, reg};
 use crate::ops::{Hard, Meaning, MicroOps};
-use crate::state::ArithFlags;
+use crate::state::{AUX_AF, AUX_CF, AUX_CF_XOR_OF};
 use crate::width::{self, W8, W16, W32, W64, Width};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
@@ -43,8 +44,7 @@ fn set_flags<M: MicroOps, W: Width>(m: &mut M, low: M::Int, high: M::Int, signed
     let fits = m.equal(high, expected);
     let one = m.constant(1);
     let carry = m.xor(fits, one);
-    let aux = aux_of(m, carry, carry);
-    m.set_flags(ArithFlags { result, aux });
+    replace_carry_overflow(m, carry, carry);
 }
 
 /// The signs of MUL and IMUL as types.
@@ -145,6 +145,13 @@ fn put_quotient<W: Width>(cpu: &mut Cpu, quotient: u64, remainder: u64) {
     }
 }
 
+/// The flags after a division: a result of 1 has neither SF nor ZF nor PF.
+fn set_division_flags(cpu: &mut Cpu) {
+    let flags = &mut cpu.state.flags.arith;
+    flags.result = 1;
+    flags.aux = flags.aux & (AUX_CF | AUX_CF_XOR_OF) | AUX_AF;
+}
+
 fn divisor<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<u64, Exception> {
     if op.has(op_flags::MEMORY) { cpu.load::<W>(op) } else { Ok(cpu.get::<W>(op.regs[0])) }
 }
@@ -168,6 +175,7 @@ fn div<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         return Err(Exception::DE);
     }
     put_quotient::<W>(cpu, quotient, remainder);
+    set_division_flags(cpu);
     Ok(())
 }
 
@@ -182,6 +190,7 @@ fn idiv<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         return Err(Exception::DE);
     }
     put_quotient::<W>(cpu, quotient as u64, (dividend % divisor) as u64);
+    set_division_flags(cpu);
     Ok(())
 }
 

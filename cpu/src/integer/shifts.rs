@@ -1,12 +1,13 @@
 //! SHL, SHR, SAR, ROL, ROR, RCL, RCR, SHLD, SHRD, and BMI2's flagless shifts.
 //!
-//! Where the SDM leaves OF undefined (counts above one), the formula for a count of one is used, as silicon does.
+//! Where the SDM leaves OF undefined (counts above one), the formula for a count of one is used, as silicon does. AF,
+//! undefined after a shift, is set (see `flags`).
 
 use super::flags::{aux_of, carry};
 use super::operand::{Immediate, Memory, Register, Source, Target, by_width, width_of};
 use crate::op::Op;
 use crate::ops::{Meaning, MicroOps};
-use crate::state::ArithFlags;
+use crate::state::{AUX_AF, ArithFlags};
 use crate::width::{W8, Width};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
@@ -212,7 +213,8 @@ impl Shift for Rcl {
         let back = m.sub(bits, count);
         let last = m.shr(v, back);
         let one = m.constant(1);
-        let carry = m.and(last, one);
+        let last = m.and(last, one);
+        let carry = carry_after_steps::<M, W>(m, count, last);
         let sign = bit(m, r, W::BITS - 1);
         (carry, m.xor(carry, sign))
     }
@@ -240,15 +242,33 @@ impl Shift for Rcr {
         count: M::Int,
         r: M::Int,
     ) -> (M::Int, M::Int) {
-        (out_to_the_right(m, v, count), top_bits_differ::<M, W>(m, r))
+        let last = out_to_the_right(m, v, count);
+        let carry = carry_after_steps::<M, W>(m, count, last);
+        (carry, top_bits_differ::<M, W>(m, r))
     }
 }
 
-/// The count as the instruction uses it: 5 bits, 6 for 64-bit operands; through carry, modulo width + 1.
+/// CF after a rotation through carry: `last`, the bit that went out, or the old one after a whole turn.
 #[inline(always)]
-fn masked_count<M: MicroOps, O: Shift, W: Width>(m: &mut M, count: M::Int) -> M::Int {
+fn carry_after_steps<M: MicroOps, W: Width>(m: &mut M, count: M::Int, last: M::Int) -> M::Int {
+    if W::BITS >= 32 {
+        return last;
+    }
+    let old = carry(m);
+    m.select(count, last, old)
+}
+
+/// The count as the instruction looks at it: 5 bits, 6 for 64-bit operands.
+#[inline(always)]
+fn masked_count<M: MicroOps, W: Width>(m: &mut M, count: M::Int) -> M::Int {
     let mask = m.constant(if W::BITS == 64 { 63 } else { 31 });
-    let mut count = m.and(count, mask);
+    m.and(count, mask)
+}
+
+/// The steps that a masked count makes: modulo width + 1 through carry.
+#[inline(always)]
+fn steps<M: MicroOps, O: Shift, W: Width>(m: &mut M, masked: M::Int) -> M::Int {
+    let mut count = masked;
     if O::THROUGH_CARRY && W::BITS < 32 {
         // At most three subtractions bring a 5-bit count below 9 or 17.
         let modulus = m.constant(u64::from(W::BITS) + 1);
@@ -261,33 +281,43 @@ fn masked_count<M: MicroOps, O: Shift, W: Width>(m: &mut M, count: M::Int) -> M:
     count
 }
 
-/// The flags after a shift by `count`, which may be zero and then changes nothing.
+/// The flags after a shift by `count` steps. A masked count of zero changes nothing; that of a whole turn through
+/// carry does.
 #[inline(always)]
-fn set_shift_flags<M: MicroOps, O: Shift, W: Width>(m: &mut M, value: M::Int, count: M::Int, result: M::Int) {
+fn set_shift_flags<M: MicroOps, O: Shift, W: Width>(
+    m: &mut M,
+    value: M::Int,
+    masked: M::Int,
+    count: M::Int,
+    result: M::Int,
+) {
     let old = m.flags();
     let (carry, overflow) = O::carry_overflow::<M, W>(m, value, count, result);
     let mut aux = aux_of(m, carry, overflow);
     let mut flag_result = old.result;
     if O::SETS_RESULT_FLAGS {
         flag_result = m.sign_extend::<W>(result);
+        let adjust = m.constant(AUX_AF);
+        aux = m.or(aux, adjust);
     } else {
         let mask = m.constant(!(3 << 62));
         let rest = m.and(old.aux, mask);
         aux = m.or(aux, rest);
     }
-    let result = m.select(count, flag_result, old.result);
-    let aux = m.select(count, aux, old.aux);
+    let result = m.select(masked, flag_result, old.result);
+    let aux = m.select(masked, aux, old.aux);
     m.set_flags(ArithFlags { result, aux });
 }
 
 fn shift<M: MicroOps, O: Shift, D: Target, S: Source, W: Width>(m: &mut M, op: &Op) -> Result<(), M::Fault> {
     let count = S::read::<M, W8>(m, op)?;
-    let count = masked_count::<M, O, W>(m, count);
+    let masked = masked_count::<M, W>(m, count);
+    let count = steps::<M, O, W>(m, masked);
     let (value, result) = D::modify::<M, W>(m, op, |m, value| {
         let shifted = O::compute::<M, W>(m, value, count);
         m.select(count, shifted, value)
     })?;
-    set_shift_flags::<M, O, W>(m, value, count, result);
+    set_shift_flags::<M, O, W>(m, value, masked, count, result);
     Ok(())
 }
 
@@ -312,6 +342,14 @@ trait DoubleShift {
     /// The result of width `W` for a non-zero count.
     fn compute<M: MicroOps, W: Width>(m: &mut M, value: M::Int, fill: M::Int, count: M::Int) -> M::Int;
     fn carry<M: MicroOps, W: Width>(m: &mut M, value: M::Int, fill: M::Int, count: M::Int) -> M::Int;
+    /// Whether the last step by one bit changed the sign.
+    fn overflow<M: MicroOps, W: Width>(
+        m: &mut M,
+        value: M::Int,
+        count: M::Int,
+        result: M::Int,
+        carry: M::Int,
+    ) -> M::Int;
 }
 
 struct Shld;
@@ -347,6 +385,19 @@ impl DoubleShift for Shld {
         };
         bit(m, last, W::BITS - 1)
     }
+    #[inline(always)]
+    fn overflow<M: MicroOps, W: Width>(
+        m: &mut M,
+        value: M::Int,
+        count: M::Int,
+        _result: M::Int,
+        carry: M::Int,
+    ) -> M::Int {
+        // The sign without the bits shifted in: only a 16-bit count of 16 tells the difference.
+        let shifted = m.shl(value, count);
+        let sign = bit(m, shifted, W::BITS - 1);
+        m.xor(sign, carry)
+    }
 }
 
 impl DoubleShift for Shrd {
@@ -372,6 +423,16 @@ impl DoubleShift for Shrd {
         let last = m.shr(all, before);
         m.and(last, one)
     }
+    #[inline(always)]
+    fn overflow<M: MicroOps, W: Width>(
+        m: &mut M,
+        _value: M::Int,
+        _count: M::Int,
+        result: M::Int,
+        _carry: M::Int,
+    ) -> M::Int {
+        top_bits_differ::<M, W>(m, result)
+    }
 }
 
 /// `value:fill:value` from the top: what a 16-bit double shift by up to 31 sees.
@@ -388,8 +449,7 @@ fn double_shift<M: MicroOps, O: DoubleShift, D: Target, S: Source, W: Width>(
     op: &Op,
 ) -> Result<(), M::Fault> {
     let count = S::read::<M, W8>(m, op)?;
-    let mask = m.constant(if W::BITS == 64 { 63 } else { 31 });
-    let count = m.and(count, mask);
+    let count = masked_count::<M, W>(m, count);
     let fill = m.get::<W>(op.regs[1]);
     let (value, result) = D::modify::<M, W>(m, op, |m, value| {
         let shifted = O::compute::<M, W>(m, value, fill, count);
@@ -397,9 +457,10 @@ fn double_shift<M: MicroOps, O: DoubleShift, D: Target, S: Source, W: Width>(
     })?;
     let old = m.flags();
     let carry = O::carry::<M, W>(m, value, fill, count);
-    let signs = m.xor(value, result);
-    let overflow = bit(m, signs, W::BITS - 1);
+    let overflow = O::overflow::<M, W>(m, value, count, result, carry);
     let aux = aux_of(m, carry, overflow);
+    let adjust = m.constant(AUX_AF);
+    let aux = m.or(aux, adjust);
     let extended = m.sign_extend::<W>(result);
     let result = m.select(count, extended, old.result);
     let aux = m.select(count, aux, old.aux);
