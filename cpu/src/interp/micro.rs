@@ -4,6 +4,7 @@
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::{not_canonical_stack, stack_fault};
 use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op, Reg, op_flags, reg};
 use crate::ops::{Hard, MicroOps};
@@ -46,7 +47,7 @@ impl Cpu {
             let offset = self.effective_offset(op).wrapping_add(displacement) & op.address_mask();
             return self.segment_linear(usize::from(op.segment), offset, bytes, access);
         }
-        Ok(self.operand_linear_unchecked(op, bytes, access)?.wrapping_add(displacement))
+        Ok(self.operand_linear(op, bytes, access)?.wrapping_add(displacement))
     }
 
     /// The linear address of the stack slot at `offset`, and the mask of the stack's address size.
@@ -99,18 +100,6 @@ fn compare_exchange<W: Width>(host: *mut u8, old: u64, new: u64) -> bool {
     }
 }
 
-/// An address that is not canonical raises #SS instead of #GP if it is in the stack segment (SDM vol. 1, 3.3.7.1).
-#[cold]
-fn not_canonical_stack(fault: Exception) -> Exception {
-    if fault == Exception::gp(0) { Exception::ss(0) } else { fault }
-}
-
-/// The fault of a memory operand's access, which may be in the stack segment.
-#[cold]
-fn stack_fault(op: &Op, fault: Exception) -> Exception {
-    if usize::from(op.segment) == SegmentIndex::SS { not_canonical_stack(fault) } else { fault }
-}
-
 impl MicroOps for Cpu {
     type Int = u64;
     type Fault = Exception;
@@ -146,7 +135,7 @@ impl MicroOps for Cpu {
 
     #[inline(always)]
     fn load<W: Width>(&mut self, op: &Op) -> Result<u64, Exception> {
-        let linear = self.operand_linear_unchecked(op, W::BYTES, Access::Read)?;
+        let linear = self.operand_linear(op, W::BYTES, Access::Read)?;
         self.read_width::<W>(linear).map_err(|fault| stack_fault(op, fault))
     }
 
@@ -158,7 +147,7 @@ impl MicroOps for Cpu {
 
     #[inline(always)]
     fn store<W: Width>(&mut self, op: &Op, value: u64) -> Result<(), Exception> {
-        let linear = self.operand_linear_unchecked(op, W::BYTES, Access::Write)?;
+        let linear = self.operand_linear(op, W::BYTES, Access::Write)?;
         self.write_width::<W>(linear, value).map_err(|fault| stack_fault(op, fault))
     }
 

@@ -27,7 +27,7 @@ fn movdiri<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 /// Moves 64 bytes from anywhere to a multiple of 64 in ES, which no prefix overrides.
 fn movdir64b(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let source = cpu.operand_linear(op, 64, Access::Read)?;
-    let data: [u8; 64] = cpu.read_linear(source)?;
+    let data: [u8; 64] = cpu.read_operand(op, source)?;
     let offset = cpu.state.regs[usize::from(op.regs[0] & 31)] & op.address_mask();
     let target = cpu.segment_linear(SegmentIndex::ES, offset, 64, Access::Write)?;
     if target & 63 != 0 {

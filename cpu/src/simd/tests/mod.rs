@@ -1,6 +1,7 @@
 //! Tests of the whole family.
 
 mod areas;
+mod avx;
 mod board;
 mod faults;
 mod random;

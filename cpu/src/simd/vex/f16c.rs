@@ -6,6 +6,7 @@ use super::rows;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::float::sse;
+use crate::memory::stack_fault;
 use crate::op::{Op, reg};
 use crate::simd::float::settle;
 use crate::simd::lanes::{Lane, Vector};
@@ -57,7 +58,7 @@ fn to_half<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         // A destination that faults comes before what the conversion raises.
         let bytes = 8 * N as u64;
         let linear = cpu.operand_linear(op, bytes, Access::Write)?;
-        cpu.probe_write(linear, bytes)?;
+        cpu.probe_write(linear, bytes).map_err(|fault| stack_fault(op, fault))?;
     }
     let value = raise_lanes::<N>(cpu, |i, mxcsr| vcvtps2ph(source[i], op.immediate as u8, mxcsr))?;
     let low = value[0].low();

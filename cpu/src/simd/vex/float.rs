@@ -1,6 +1,6 @@
 //! Floating-point arithmetic and comparison (SDM vol. 1, 14.1, 14.9).
 
-use super::operand::{packed_float, packed_float_immediate, scalar_f32, scalar_f64, unary, unary_float};
+use super::operand::{packed_float, scalar_f32, scalar_f64, unary, unary_float};
 use super::rows;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
@@ -55,6 +55,25 @@ fn round_pd<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     unary_float::<N>(cpu, op, |_, b, mxcsr| roundpd(b, op.immediate as u8, mxcsr))
 }
 
+/// VDPPS and VDPPD settle the flags of all lanes themselves, step by step.
+fn dot_ps<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+    let b = cpu.lanes_source::<N>(op, 2)?;
+    let a = cpu.lanes::<N>(op.regs[1]);
+    let (value, flags) = dpps(a, b, op.immediate as u8, cpu.state.mxcsr);
+    cpu.raise_simd(flags)?;
+    cpu.set_lanes(op.regs[0], value);
+    Ok(())
+}
+
+fn dot_pd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+    let [b] = cpu.lanes_source(op, 2)?;
+    let a = cpu.vector(op.regs[1]);
+    let (value, flags) = dppd(a, b, op.immediate as u8, cpu.state.mxcsr);
+    cpu.raise_simd(flags)?;
+    cpu.set_only_vector(op.regs[0], value);
+    Ok(())
+}
+
 rows! { select_packed:
     Vaddps => packed_float(ps(Arith::Add));
     Vsubps => packed_float(ps(Arith::Sub));
@@ -82,8 +101,7 @@ rows! { select_packed:
     Vcmppd => cmppd;
     Vroundps => round_ps;
     Vroundpd => round_pd;
-    Vdpps => packed_float_immediate(dpps);
-    Vdppd => packed_float_immediate(dppd);
+    Vdpps => dot_ps;
 }
 
 /// Rows of scalar arithmetic.
@@ -118,6 +136,7 @@ scalar! {
 fn select_others(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
+        Vdppd => dot_pd,
         Vucomiss => |cpu, op| order_ss(cpu, op, true),
         Vcomiss => |cpu, op| order_ss(cpu, op, false),
         Vucomisd => |cpu, op| order_sd(cpu, op, true),

@@ -44,10 +44,10 @@ fn gather<const BYTES: usize, const INDEX_BYTES: usize>(
     for i in 0..count {
         let at = i * BYTES;
         if is_chosen(&mask, at, BYTES) {
-            let offset = base.wrapping_add(index::<INDEX_BYTES>(&indices, i) << op.scale);
+            let offset = base.wrapping_add(index::<INDEX_BYTES>(&indices, i) << op.scale) & op.address_mask();
             let fetched = cpu
                 .element_linear(op, offset, BYTES as u64, Access::Read)
-                .and_then(|linear| cpu.read_linear::<BYTES>(linear));
+                .and_then(|linear| cpu.read_operand::<BYTES>(op, linear));
             match fetched {
                 Ok(element) => value[at..at + BYTES].copy_from_slice(&element),
                 Err(fault) => {

@@ -4,12 +4,14 @@ use super::operand::Lanes;
 use super::rows;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::stack_fault;
 use crate::op::{AddressForm, Op, reg};
 use crate::simd::lanes::Vector;
 use rx86_softmmu::Access;
 
 impl Cpu {
-    /// The linear address of `bytes` at an offset in the memory operand's segment, segment checks done.
+    /// The linear address of `bytes` at an offset in the memory operand's segment, segment checks done. The offset is
+    /// already cut to the address size.
     #[inline(always)]
     pub(super) fn element_linear(
         &mut self,
@@ -21,9 +23,7 @@ impl Cpu {
         match op.form {
             AddressForm::Flat => Ok(offset),
             AddressForm::Based => Ok(offset.wrapping_add(self.state.segments[usize::from(op.segment)].base)),
-            AddressForm::Checked => {
-                self.segment_linear(usize::from(op.segment), offset & op.address_mask(), bytes, access)
-            }
+            AddressForm::Checked => self.segment_linear(usize::from(op.segment), offset, bytes, access),
         }
     }
 }
@@ -38,12 +38,12 @@ pub(super) fn is_chosen<const N: usize>(mask: &Lanes<N>, at: usize, bytes: usize
 /// Elements of `BYTES` from memory where the mask, op1, is set; zeros elsewhere.
 fn load<const N: usize, const BYTES: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let mask = cpu.lanes::<N>(op.regs[1]);
-    let start = cpu.effective_offset(op);
+    let start = cpu.effective_offset(op) & op.address_mask();
     let mut value = [[0u8; 16]; N];
     for at in (0..16 * N).step_by(BYTES) {
         if is_chosen(&mask, at, BYTES) {
             let linear = cpu.element_linear(op, start.wrapping_add(at as u64), BYTES as u64, Access::Read)?;
-            let element = cpu.read_linear::<BYTES>(linear)?;
+            let element = cpu.read_operand::<BYTES>(op, linear)?;
             value[at / 16][at % 16..at % 16 + BYTES].copy_from_slice(&element);
         }
     }
@@ -55,14 +55,14 @@ fn load<const N: usize, const BYTES: usize>(cpu: &mut Cpu, op: &Op) -> Result<()
 fn store<const N: usize, const BYTES: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let mask = cpu.lanes::<N>(op.regs[1]);
     let value = cpu.lanes::<N>(op.regs[2]).map(Vector::to_bytes);
-    let start = cpu.effective_offset(op);
+    let start = cpu.effective_offset(op) & op.address_mask();
     let mut addresses = [None; 8];
     for (i, address) in addresses.iter_mut().enumerate().take(16 * N / BYTES) {
         let at = i * BYTES;
         if is_chosen(&mask, at, BYTES) {
             let linear =
                 cpu.element_linear(op, start.wrapping_add(at as u64), BYTES as u64, Access::Write)?;
-            cpu.probe_write(linear, BYTES as u64)?;
+            cpu.probe_write(linear, BYTES as u64).map_err(|fault| stack_fault(op, fault))?;
             *address = Some(linear);
         }
     }

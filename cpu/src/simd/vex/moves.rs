@@ -38,9 +38,9 @@ fn mov<const N: usize>(cpu: &mut Cpu, op: &Op, misaligned: u64) -> Result<(), Ex
         return Err(Exception::gp(0));
     }
     if to == reg::NONE {
-        return cpu.write_lanes(linear, cpu.lanes::<N>(from));
+        return cpu.write_lanes(op, linear, cpu.lanes::<N>(from));
     }
-    let value = cpu.read_lanes::<N>(linear)?;
+    let value = cpu.read_lanes::<N>(op, linear)?;
     cpu.set_lanes(to, value);
     Ok(())
 }

@@ -46,7 +46,7 @@ impl Cpu {
         match op.regs[position] {
             reg::NONE => {
                 let linear = self.operand_linear(op, 16 * N as u64, Access::Read)?;
-                self.read_lanes(linear)
+                self.read_lanes(op, linear)
             }
             register => Ok(self.lanes(register)),
         }
@@ -54,12 +54,12 @@ impl Cpu {
 
     /// 128 or 256 bits of memory, in one access.
     #[inline(always)]
-    pub(super) fn read_lanes<const N: usize>(&mut self, linear: u64) -> Result<Lanes<N>, Exception> {
+    pub(super) fn read_lanes<const N: usize>(&mut self, op: &Op, linear: u64) -> Result<Lanes<N>, Exception> {
         if N == 1 {
-            let bytes = self.read_linear::<16>(linear)?;
+            let bytes = self.read_operand::<16>(op, linear)?;
             return Ok([Vector::from_bytes(bytes); N]);
         }
-        let bytes = self.read_linear::<32>(linear)?;
+        let bytes = self.read_operand::<32>(op, linear)?;
         let lanes = bytes.as_chunks().0;
         Ok(from_fn(|i| Vector::from_bytes(lanes[i])))
     }
@@ -68,17 +68,18 @@ impl Cpu {
     #[inline(always)]
     pub(super) fn write_lanes<const N: usize>(
         &mut self,
+        op: &Op,
         linear: u64,
         value: Lanes<N>,
     ) -> Result<(), Exception> {
         if N == 1 {
-            return self.write_linear(linear, value[0].to_bytes());
+            return self.write_operand(op, linear, value[0].to_bytes());
         }
         let mut bytes = [0u8; 32];
         for (bytes, lane) in bytes.as_chunks_mut().0.iter_mut().zip(value) {
             *bytes = lane.to_bytes();
         }
-        self.write_linear(linear, bytes)
+        self.write_operand(op, linear, bytes)
     }
 
     /// The low `bytes` of operand `position`, a vector register or memory; the rest is zero or the register's.
@@ -210,16 +211,6 @@ pub(in crate::simd) fn packed_float<const N: usize>(
     let value = raise_lanes::<N>(cpu, |i, mxcsr| leaf(a[i], b[i], mxcsr))?;
     cpu.set_lanes(op.regs[0], value);
     Ok(())
-}
-
-/// `op0 = leaf(op1, op2, imm8, MXCSR)`, lane by lane.
-#[inline(always)]
-pub(in crate::simd) fn packed_float_immediate<const N: usize>(
-    cpu: &mut Cpu,
-    op: &Op,
-    leaf: impl Fn(Vector, Vector, u8, u32) -> (Vector, u16),
-) -> Result<(), Exception> {
-    packed_float::<N>(cpu, op, |a, b, mxcsr| leaf(a, b, op.immediate as u8, mxcsr))
 }
 
 /// `op0 = leaf(_, op1, MXCSR)`, lane by lane.
