@@ -100,8 +100,9 @@ struct Outs;
 impl Element for Movs {
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         let from = cpu.source_linear(op, W::BYTES)?;
-        let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
+        // The source faults before the destination is looked at.
         let value = cpu.load_element::<W>(from)?;
+        let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
         cpu.store_element::<W>(to, value)?;
         let stride = cpu.string_stride(W::BYTES);
         cpu.advance_string(reg::RSI, op, stride);
@@ -179,8 +180,8 @@ impl Element for Cmps {
     const COMPARES: bool = true;
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         let first = cpu.source_linear(op, W::BYTES)?;
-        let second = cpu.destination_linear(op, W::BYTES, Access::Read)?;
         let a = cpu.load_element::<W>(first)?;
+        let second = cpu.destination_linear(op, W::BYTES, Access::Read)?;
         let b = cpu.load_element::<W>(second)?;
         set_compare_flags::<W>(cpu, a, b);
         let stride = cpu.string_stride(W::BYTES);

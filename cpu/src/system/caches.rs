@@ -2,6 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::stack_fault;
 use crate::mode::ModeKey;
 use crate::op::Op;
 use crate::ops::Hard;
@@ -33,7 +34,7 @@ fn privileged_nothing(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
 fn flush_line(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let linear = cpu.operand_linear(op, 1, Access::Read)?;
     if cpu.mode().has(ModeKey::LONG64) && !cpu.is_canonical(linear) {
-        return Err(Exception::gp(0));
+        return Err(stack_fault(op, Exception::gp(0)));
     }
     cpu.mmu.translate(linear, Access::Read)?;
     Ok(())
