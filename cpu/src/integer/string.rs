@@ -100,7 +100,7 @@ struct Outs;
 impl Element for Movs {
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         let from = cpu.source_linear(op, W::BYTES)?;
-        // A source that cannot be read comes before a destination that is not even an address.
+        // The source faults before the destination is looked at.
         let value = cpu.load_element::<W>(from)?;
         let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
         cpu.store_element::<W>(to, value)?;
