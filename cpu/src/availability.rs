@@ -87,7 +87,9 @@ fn unit(instruction: &Instruction) -> Unit {
             | CpuidFeature::SSE4_1
             | CpuidFeature::SSE4_2
             | CpuidFeature::AES
-            | CpuidFeature::PCLMULQDQ => {
+            | CpuidFeature::PCLMULQDQ
+            | CpuidFeature::SHA
+            | CpuidFeature::GFNI => {
                 if only_mmx(instruction) {
                     Unit::Mmx
                 } else {

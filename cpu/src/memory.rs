@@ -37,7 +37,8 @@ impl Cpu {
         base.wrapping_add(index << op.scale).wrapping_add(op.displacement as i64 as u64)
     }
 
-    /// The linear address of the memory operand for an access of `bytes`, segment checks done.
+    /// The linear address of the memory operand for an access of `bytes`, segment checks done. A flat address that is not
+    /// canonical is left to the access: `read_operand` and `write_operand` know the right exception for it.
     #[inline(always)]
     pub fn operand_linear(&mut self, op: &Op, bytes: u64, access: Access) -> Result<u64, Exception> {
         let offset = self.effective_offset(op);

@@ -185,6 +185,16 @@ fn sse_instructions_agree_with_the_host() {
 }
 
 #[test]
+fn crypto_instructions_agree_with_the_host() {
+    generated(Family::Crypto);
+}
+
+#[test]
+fn fma_instructions_agree_with_the_host() {
+    generated(Family::Fma);
+}
+
+#[test]
 fn avx_instructions_agree_with_the_host() {
     generated(Family::Avx);
 }

@@ -17,20 +17,34 @@ pub enum Family {
     Branch,
     /// Instructions with an MMX register, and EMMS.
     Mmx,
-    /// SSE to SSE4.2, AES, PCLMULQDQ.
+    /// SSE to SSE4.2.
     Sse,
-    /// VEX-encoded instructions of AVX, with AES and PCLMULQDQ.
+    /// AES, PCLMULQDQ, SHA, GFNI, in all encodings.
+    Crypto,
+    /// VEX-encoded instructions of AVX.
     Avx,
-    /// AVX2.
+    /// AVX2 and AVX-VNNI.
     Avx2,
+    /// FMA and F16C.
+    Fma,
     /// The x87 FPU.
     X87,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Self; 8] =
-        [Self::Integer, Self::String, Self::Branch, Self::Mmx, Self::Sse, Self::Avx, Self::Avx2, Self::X87];
+    pub const ALL: [Self; 10] = [
+        Self::Integer,
+        Self::String,
+        Self::Branch,
+        Self::Mmx,
+        Self::Sse,
+        Self::Crypto,
+        Self::Avx,
+        Self::Avx2,
+        Self::Fma,
+        Self::X87,
+    ];
 
     /// The name on command lines and in reports.
     pub const fn name(self) -> &'static str {
@@ -40,8 +54,10 @@ impl Family {
             Self::Branch => "branch",
             Self::Mmx => "mmx",
             Self::Sse => "sse",
+            Self::Crypto => "crypto",
             Self::Avx => "avx",
             Self::Avx2 => "avx2",
+            Self::Fma => "fma",
             Self::X87 => "x87",
         }
     }
@@ -117,7 +133,11 @@ pub fn shape_of(code: Code, mode: Mode) -> Option<Family> {
         Family::Mmx
     } else if code.mnemonic() == Mnemonic::Wait || code.cpuid_features().iter().any(|&f| is_x87(f)) {
         Family::X87
-    } else if code.cpuid_features().contains(&CpuidFeature::AVX2) {
+    } else if code.cpuid_features().iter().any(|&f| is_crypto(f)) {
+        Family::Crypto
+    } else if code.cpuid_features().iter().any(|&f| is_fma(f)) {
+        Family::Fma
+    } else if code.cpuid_features().iter().any(|&f| is_avx2(f)) {
         Family::Avx2
     } else if code.cpuid_features().contains(&CpuidFeature::AVX) {
         Family::Avx
@@ -151,12 +171,11 @@ fn is_string_operand(kind: OpCodeOperandKind) -> bool {
 /// Operands that are out of reach of a user program, or that have no meaning in a single case.
 fn operand_tried(kind: OpCodeOperandKind, mode: Mode) -> bool {
     use OpCodeOperandKind::*;
-    let short_branch = matches!(kind, br16_1 | br16_2);
-    !(short_branch && mode != Mode::Bits16)
-        && !matches!(
-            kind,
-            seg_reg | cr_reg | dr_reg | tr_reg | es | cs | ss | ds | fs | gs | farbr2_2 | farbr4_2
-        )
+    match kind {
+        br16_1 | br16_2 => mode == Mode::Bits16,
+        seg_reg | cr_reg | dr_reg | tr_reg | es | cs | ss | ds | fs | gs | farbr2_2 | farbr4_2 => false,
+        _ => true,
+    }
 }
 
 fn is_x87(feature: CpuidFeature) -> bool {
@@ -165,7 +184,20 @@ fn is_x87(feature: CpuidFeature) -> bool {
 
 fn is_sse(feature: CpuidFeature) -> bool {
     use CpuidFeature::*;
-    matches!(feature, SSE | SSE2 | SSE3 | SSSE3 | SSE4_1 | SSE4_2 | AES | PCLMULQDQ)
+    matches!(feature, SSE | SSE2 | SSE3 | SSSE3 | SSE4_1 | SSE4_2)
+}
+
+fn is_crypto(feature: CpuidFeature) -> bool {
+    use CpuidFeature::*;
+    matches!(feature, AES | PCLMULQDQ | SHA | GFNI | VAES | VPCLMULQDQ)
+}
+
+fn is_fma(feature: CpuidFeature) -> bool {
+    matches!(feature, CpuidFeature::FMA | CpuidFeature::F16C)
+}
+
+fn is_avx2(feature: CpuidFeature) -> bool {
+    matches!(feature, CpuidFeature::AVX2 | CpuidFeature::AVX_VNNI)
 }
 
 /// Instructions whose results depend on the machine and the moment, or which leave the program.
@@ -206,8 +238,15 @@ fn host_has(feature: CpuidFeature) -> bool {
         SSE4_2 => is_x86_feature_detected!("sse4.2"),
         AES => is_x86_feature_detected!("aes"),
         PCLMULQDQ => is_x86_feature_detected!("pclmulqdq"),
+        SHA => is_x86_feature_detected!("sha"),
+        GFNI => is_x86_feature_detected!("gfni"),
         AVX => is_x86_feature_detected!("avx"),
         AVX2 => is_x86_feature_detected!("avx2"),
+        FMA => is_x86_feature_detected!("fma"),
+        F16C => is_x86_feature_detected!("f16c"),
+        AVX_VNNI => is_x86_feature_detected!("avxvnni"),
+        VAES => is_x86_feature_detected!("vaes"),
+        VPCLMULQDQ => is_x86_feature_detected!("vpclmulqdq"),
         _ => false,
     }
 }

@@ -39,7 +39,7 @@ fn inputs_of(family: Family, program: &mut Program, random: &mut Random) {
     match family {
         Family::X87 => x87(program, random),
         Family::Mmx => mmx(program, random),
-        Family::Sse | Family::Avx | Family::Avx2 => sse(program, random),
+        Family::Sse | Family::Crypto | Family::Avx | Family::Avx2 | Family::Fma => sse(program, random),
         _ => {}
     }
 }

@@ -212,6 +212,10 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
         Bswap => instruction.op0_register().size() == 2,
         // Whether an address is looked at whose bytes are all masked depends on the implementation.
         Maskmovq | Maskmovdqu | Vmaskmovdqu => !ended,
+        // Intel wants memory operands aligned (exceptions of type 4), AMD does not.
+        Sha1rnds4 | Sha1nexte | Sha1msg1 | Sha1msg2 | Sha256rnds2 | Sha256msg1 | Sha256msg2 => {
+            right.ending.vector == 13
+        }
         // Bit 17 is AMD's misaligned-exception mask; with Intel it is reserved.
         Ldmxcsr | Vldmxcsr => !ended,
         // Which of their many accesses is made first, and whether they are checked as one.

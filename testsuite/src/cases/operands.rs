@@ -276,7 +276,8 @@ impl Builder<'_> {
             let border = self.random.pick(&[0, PAGE, 2 * PAGE, 2 * PAGE, 3 * PAGE]);
             return DATA + border as u64 - 1 - self.random.below(15);
         }
-        if self.random.percent(1) {
+        // Processors differ in whether they look at the address before the bit offset is added.
+        if self.random.percent(1) && !self.bit_offset {
             // Not canonical, or not so to its end.
             return self.random.pick(&[
                 1 << 47,

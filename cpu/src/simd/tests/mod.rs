@@ -44,8 +44,10 @@ fn sample(code: Code) -> Instruction {
 #[test]
 fn every_legacy_vector_instruction_has_a_meaning() {
     use CpuidFeature::*;
-    let ours =
-        [MMX, SSE, SSE2, SSE3, SSSE3, SSE4_1, SSE4_2, AES, PCLMULQDQ, FXSR, XSAVE, XSAVEOPT, XSAVEC, XSAVES];
+    let ours = [
+        MMX, SSE, SSE2, SSE3, SSSE3, SSE4_1, SSE4_2, AES, PCLMULQDQ, SHA, GFNI, FXSR, XSAVE, XSAVEOPT,
+        XSAVEC, XSAVES,
+    ];
     let mut seen = 0;
     for code in Code::values() {
         let wanted = code.encoding() == EncodingKind::Legacy

@@ -16,7 +16,7 @@ use crate::width::{W32, W64, Width};
 use iced_x86::{Code, Instruction, Mnemonic};
 
 /// Half as many bits as the result has: a quadword for each lane of it.
-fn quads<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<[u64; N], Exception> {
+pub(super) fn quads<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<[u64; N], Exception> {
     let source = match (op.regs[1], N) {
         (reg::NONE, 1) => Vector::from_low(u64::from_le_bytes(cpu.load_bytes(op)?)),
         (reg::NONE, _) => Vector::from_bytes(cpu.load_bytes(op)?),

@@ -1,4 +1,4 @@
-//! AVX and AVX2: instructions with a VEX prefix, of 128 and 256 bits (SDM vol. 1, chapter 14).
+//! AVX, AVX2, FMA, F16C and AVX-VNNI: instructions with a VEX prefix, of 128 and 256 bits (SDM vol. 1, chapter 14).
 //!
 //! Most of them are what SSE has, with a destination of its own and with a second 128-bit lane that the same leaf
 //! computes. A row ties mnemonics to a shape from `operand`, and to the leaf that the shape applies to every lane; the
@@ -8,7 +8,10 @@
 mod aes;
 mod broadcast;
 mod convert;
+mod dot_product;
+mod f16c;
 mod float;
+mod fma;
 mod gather;
 mod integer;
 mod masked;
@@ -58,4 +61,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
         .or_else(|| masked::select(instruction, wide))
         .or_else(|| gather::select(instruction))
         .or_else(|| aes::select(instruction, wide))
+        .or_else(|| fma::select(instruction, wide))
+        .or_else(|| f16c::select(instruction, wide))
+        .or_else(|| dot_product::select(instruction, wide))
 }
