@@ -21,10 +21,8 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let machine = match &cli.command {
-        Some(Command::Demo(args)) => &args.machine,
-        None => &cli.boot.machine,
-    };
+    let machine =
+        if let Some(Command::Demo(args)) = &cli.command { &args.machine } else { &cli.boot.machine };
     if let Some(text) = machine.cpu_help() {
         print!("{text}");
         return ExitCode::SUCCESS;

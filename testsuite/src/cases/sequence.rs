@@ -9,7 +9,8 @@ use super::known::flag_bits;
 use super::random::Random;
 use crate::oracle::{CODE_MAX, Mode, PAGE, Program};
 use iced_x86::{
-    Code, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, RflagsBits,
+    Code, CpuidFeature, Encoder, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    RflagsBits,
 };
 
 /// The longest program in instructions.
@@ -64,7 +65,9 @@ pub fn is_fit(code: Code) -> bool {
             | Vldmxcsr
             | Call
     );
-    !approximate && !vague
+    // Whether their memory operands must be aligned differs between vendors.
+    let sha = code.cpuid_features().contains(&CpuidFeature::SHA);
+    !approximate && !vague && !sha
 }
 
 /// The flags, as iced-x86's bits, that are undefined after `instruction` if `before` were before it.
