@@ -27,6 +27,16 @@ fn a_triple_fault_shuts_down_where_it_began() {
     }
 }
 
+/// A handler that faults at its first instruction retires none; the run ends all the same.
+#[test]
+fn faults_without_progress_end_a_run() {
+    let bench = Bench::legacy(0);
+    bench.set_gate(6, CODE0, START, 0x8e, 0);
+    // UD2 is its own handler; the stack wraps long after the run's end.
+    let (exit, bench) = run(bench, b"\x0f\x0b");
+    assert_eq!((exit, bench.cpu.stats.instructions), (Exit::Yield, 0));
+}
+
 #[test]
 fn a_single_step_ends_a_halt() {
     let mut bench = Bench::long(0);
