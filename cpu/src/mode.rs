@@ -34,7 +34,7 @@ impl ModeKey {
     /// CPL 3.
     pub const USER: u32 = 1 << 11;
 
-    /// AVX state is enabled: CR4.OSXSAVE, and XCR0[2:1] = 11b.
+    /// AVX state is enabled: CR4.OSXSAVE, and bits 1 and 2 of XCR0.
     pub const AVX: u32 = 1 << 12;
 
     /// The key of `state`.
