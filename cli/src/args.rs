@@ -3,6 +3,7 @@
 use crate::machine::{Engine, Protocol};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rx86_cpu::features::selection::{self, Selection};
 use std::path::PathBuf;
 
 /// The smallest guest.
@@ -77,6 +78,11 @@ pub struct MachineArgs {
     /// What executes the guest.
     #[arg(long, value_enum, default_value_t, help_heading = "Shape the machine")]
     pub engine: Engine,
+    /// The processor: max, x86-64-v2, x86-64-v3, qemu64 or host-like, with changes such as `max,-avx2,+monitor`; `help` lists
+    /// models and features.
+    #[arg(long, value_name = "MODEL", default_value = "max", value_parser = parse_cpu, allow_hyphen_values = true,
+          help_heading = "Shape the machine")]
+    pub cpu: CpuChoice,
     /// An isa-debug-exit device, at port 0xf4 unless another is named.
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4",
           value_parser = parse_port, help_heading = "Shape the machine")]
@@ -97,6 +103,22 @@ pub struct MachineArgs {
     /// Where the trace goes in place of standard error.
     #[arg(long, value_name = "FILE", requires = "trace", help_heading = "Look inside")]
     pub trace_file: Option<PathBuf>,
+}
+
+/// What `--cpu` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CpuChoice {
+    /// The list of models and features.
+    Help,
+    /// A model.
+    Model(Box<Selection>),
+}
+
+impl MachineArgs {
+    /// The text that `--cpu help` asks for, if it was given.
+    pub fn cpu_help(&self) -> Option<String> {
+        (self.cpu == CpuChoice::Help).then(selection::help)
+    }
 }
 
 /// How counters are printed.
@@ -170,6 +192,15 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Parses a CPU model.
+fn parse_cpu(text: &str) -> Result<CpuChoice, String> {
+    if matches!(text, "help" | "?") {
+        return Ok(CpuChoice::Help);
+    }
+    let selection = Selection::parse(text).map_err(|error| error.to_string())?;
+    Ok(CpuChoice::Model(Box::new(selection)))
+}
+
 /// Parses a port, decimal or hexadecimal.
 fn parse_port(text: &str) -> Result<u16, String> {
     let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -211,7 +242,9 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_in_one_line() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 11] = [
+            (&["--kernel", "k", "--cpu", "x86-64-v22"], "did you mean x86-64-v2"),
+            (&["--kernel", "k", "--cpu", "max,+rdrnd"], "no feature 'rdrnd'"),
             (&["--initrd", "i"], "--kernel"),
             (&["--append", "a"], "--kernel"),
             (&["--kernel", "k", "--trace-file", "f"], "--trace"),

@@ -21,6 +21,12 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let machine =
+        if let Some(Command::Demo(args)) = &cli.command { &args.machine } else { &cli.boot.machine };
+    if let Some(text) = machine.cpu_help() {
+        print!("{text}");
+        return ExitCode::SUCCESS;
+    }
     let status = match &cli.command {
         Some(Command::Demo(args)) => demo::run(args),
         None => boot(&cli.boot),

@@ -77,6 +77,8 @@ pub struct MachineConfig {
     pub protocol: Protocol,
     /// The engine.
     pub engine: Engine,
+    /// The processor.
+    pub cpu: CpuModel,
     /// The first port of isa-debug-exit, if there is one.
     pub debug_exit: Option<u16>,
     /// Whether a reset ends the run.
@@ -146,7 +148,7 @@ impl Machine {
             (0, 1),
             config.seed,
         ));
-        let engine = engine(config.engine, &memory, environment, &attention)?;
+        let engine = engine(config.engine, &config.cpu, &memory, environment, &attention)?;
         let remote = Remote::new(attention);
         let mut machine = Self { config, memory, board, request, clock, engine, output, remote };
         machine.load()?;
@@ -222,19 +224,22 @@ fn boots(config: &MachineConfig) -> String {
     }
 }
 
-/// The engine that was asked for, with a vCPU of the largest model.
+/// The engine that was asked for, with a vCPU of the model.
 fn engine(
     kind: Engine,
+    model: &CpuModel,
     memory: &Arc<GuestMemory>,
     environment: Box<VcpuEnvironment>,
     attention: &Attention,
 ) -> Result<Box<dyn X86Ops>> {
-    let model = CpuModel::max();
     Ok(match kind {
-        Engine::Interp => {
-            Box::new(Interpreter::new(Cpu::new(memory.clone(), environment, model, attention.clone())))
-        }
-        Engine::Kvm => rx86_kvm::open(memory.clone(), environment, &model, attention.clone())?,
+        Engine::Interp => Box::new(Interpreter::new(Cpu::new(
+            memory.clone(),
+            environment,
+            model.clone(),
+            attention.clone(),
+        ))),
+        Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,
     })
 }
 
