@@ -4,3 +4,4 @@ pub mod cases;
 
 pub mod guest;
 pub mod oracle;
+pub mod system;
