@@ -4,7 +4,6 @@ use super::guest::SystemGuest;
 use super::known::{KNOWN, Known};
 use super::layout::*;
 use super::run::Left;
-use std::fmt;
 
 /// One field of one record, a byte of memory or a register that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +16,6 @@ pub struct Disagreement {
     pub left: u128,
     /// What the right side has.
     pub right: u128,
-}
-
-impl fmt::Display for Disagreement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} left {:#x} right {:#x}", self.case, self.field, self.left, self.right)
-    }
 }
 
 /// Named parts of memory outside of the log.
@@ -56,7 +49,9 @@ pub fn disagreements(guest: &SystemGuest, left: &Left, right: &Left) -> Vec<Disa
     }
     let log_end = log + guest.cases.len() * record_bytes;
     for (at, (&l, &r)) in left.memory.iter().zip(&right.memory).enumerate() {
-        if l != r && !(log..log_end).contains(&at) {
+        // Records hold what is on the stacks.
+        let is_stack = (STACK & !0xfff..HANDLERS - 0x1000).contains(&(at as u32));
+        if l != r && !is_stack && !(log..log_end).contains(&at) {
             let part = PARTS.iter().find(|(from, bytes, _)| (*from..from + bytes).contains(&(at as u32)));
             let case = part.map_or("memory".to_string(), |(_, _, name)| format!("the {name}"));
             found.push(Disagreement { case, field: format!("{at:#x}"), left: l.into(), right: r.into() });
@@ -73,18 +68,27 @@ fn number(bytes: &[u8]) -> u128 {
     bytes.iter().rev().fold(0, |value, &byte| value << 8 | u128::from(byte))
 }
 
-/// What the list does not know, and what it knows but did not happen.
+/// What the list does not know, left before right, and what it knows but did not happen.
 pub fn unexpected(guest: &SystemGuest, found: &[Disagreement]) -> Vec<String> {
-    let entries = || KNOWN.iter().filter(|known| known.guest == guest.name);
+    let entries = || KNOWN.iter().filter(|known| known.guest.is_empty() || known.guest == guest.name);
     let explains = |known: &Known, disagreement: &Disagreement| {
-        disagreement.case.contains(known.case) && known.fields.contains(&disagreement.field.as_str())
+        disagreement.case.contains(known.case)
+            && (known.fields.is_empty() || known.fields.contains(&disagreement.field.as_str()))
+            && (disagreement.left ^ disagreement.right) & !known.bits == 0
     };
-    let mut lines: Vec<String> = found
-        .iter()
-        .filter(|disagreement| !entries().any(|known| explains(known, disagreement)))
-        .map(|disagreement| format!("{}: {disagreement}", guest.name))
-        .collect();
-    for known in entries().filter(|known| !found.iter().any(|disagreement| explains(known, disagreement))) {
+    let mut lines: Vec<String> = Vec::new();
+    let mut case = "";
+    for disagreement in found.iter().filter(|found| !entries().any(|known| explains(known, found))) {
+        let Disagreement { field, left, right, .. } = disagreement;
+        // One line a case.
+        match lines.last_mut().filter(|_| case == disagreement.case) {
+            Some(line) => *line += &format!(", {field} {left:#x}/{right:#x}"),
+            None => lines.push(format!("{}: {}: {field} {left:#x}/{right:#x}", guest.name, disagreement.case)),
+        }
+        case = &disagreement.case;
+    }
+    let own = entries().filter(|known| !known.guest.is_empty());
+    for known in own.filter(|known| !found.iter().any(|disagreement| explains(known, disagreement))) {
         lines.push(format!("{}: '{}' no longer differs; remove it from the list", guest.name, known.case));
     }
     lines

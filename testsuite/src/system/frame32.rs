@@ -2,6 +2,7 @@
 
 use super::guest::{SystemGuest, VECTORS};
 use super::layout::*;
+use super::tables;
 use iced_x86::code_asm::*;
 
 /// Dwords that a handler dumps from its stack: segments, PUSHAD's, the vector, and what the delivery pushed.
@@ -10,15 +11,31 @@ const DUMPED_NAMES: [&str; 13] =
     ["gs", "fs", "es", "ds", "edi", "esi", "ebp", "esp", "ebx", "edx", "ecx", "eax", "vector"];
 const OTHER_NAMES: [&str; 8] = ["cr2", "cr0", "cr3", "dr6", "tr", "ldtr", "ss", "eflags"];
 
-/// A guest in 32-bit protected mode without paging.
-pub fn guest(name: &'static str) -> SystemGuest {
+/// The paging mode of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// None.
+    Off,
+    /// 32-bit paging.
+    Bits32,
+    /// PAE paging.
+    Pae,
+}
+
+/// A guest in 32-bit protected mode.
+pub fn guest(name: &'static str, paging: Paging) -> SystemGuest {
     let mut guest = SystemGuest::new(name, 32, CASES, LOG);
     guest.fields = DUMPED_NAMES.map(String::from).to_vec();
     guest.fields.extend((0..DUMPED - 13).map(|i| format!("pushed[{i}]")));
     guest.fields.extend(OTHER_NAMES.map(String::from));
     guest.fields.resize(64, "unused".into());
     fill_tables(&mut guest);
-    put_start(&mut guest);
+    match paging {
+        Paging::Off => {}
+        Paging::Bits32 => tables::bits32(&mut guest),
+        Paging::Pae => tables::pae(&mut guest),
+    }
+    put_start(&mut guest, paging);
     put_handlers(&mut guest);
     guest
 }
@@ -60,7 +77,7 @@ fn fill_tables(guest: &mut SystemGuest) {
 }
 
 /// From real-address mode to the first case.
-fn put_start(guest: &mut SystemGuest) {
+fn put_start(guest: &mut SystemGuest, paging: Paging) {
     let protected = START + 0x100;
     guest.put(GDT_OPERAND, &GDT_LIMIT.to_le_bytes());
     guest.put(GDT_OPERAND + 2, &GDT.to_le_bytes());
@@ -92,8 +109,20 @@ fn put_start(guest: &mut SystemGuest) {
         }
         a.push(0x2)?;
         a.popfd()?;
+        if paging != Paging::Off {
+            // PSE, and PAE.
+            a.mov(ecx, if paging == Paging::Pae { 0x20 } else { 0x10 })?;
+            a.mov(cr4, ecx)?;
+            a.mov(ecx, TABLES)?;
+            a.mov(cr3, ecx)?;
+            a.mov(ecx, cr0)?;
+            a.or(ecx, 1 << 31)?;
+            a.mov(cr0, ecx)?;
+            a.xor(ecx, ecx)?;
+        }
         a.jmp(u64::from(CASES))
     });
+    guest.put(TARGET, &[0xcd, 0x30]);
 }
 
 fn put_handlers(guest: &mut SystemGuest) {

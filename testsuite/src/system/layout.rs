@@ -26,6 +26,10 @@ pub const TSS16: u32 = 0x3400;
 pub const LDT: u32 = 0x3800;
 /// Where a guest starts, in real-address mode.
 pub const START: u32 = 0x7c00;
+/// `INT 0x30`, which ends a case in every mode.
+pub const TARGET: u32 = 0x7e00;
+/// As `TARGET`, behind loads of what a task switch has left in memory.
+pub const TASK_TARGET: u32 = 0x7e10;
 /// Stack tops; all have room behind them, because handlers dump more than was pushed.
 pub const STACK: u32 = 0x4f00;
 /// The TSS's stacks for CPL 0, 1 and 2.
@@ -52,6 +56,10 @@ pub const OTHER_CODE: u32 = 0x4_0000;
 pub const CASE_BYTES: u32 = 256;
 /// Page tables.
 pub const TABLES: u32 = 0x7_0000;
+/// The page table of the test pages; two pages.
+pub const TEST_TABLE: u32 = TABLES + 0x8000;
+/// The linear address of the first test page; each case has its own.
+pub const TEST_LINEAR: u32 = 0x1000_0000;
 /// Pages whose mappings the paging cases change.
 pub const PAGES: u32 = 0x9_0000;
 /// The records of real-address mode.

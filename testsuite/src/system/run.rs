@@ -10,7 +10,7 @@ use rx86_cpu::bare_board::BareBoard;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
-use rx86_cpu::state::{Segment, SegmentIndex, Vcpu, bits};
+use rx86_cpu::state::{Segment, SegmentIndex, Vcpu, X87, bits};
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,7 @@ fn start_state(power_on: &Vcpu) -> Vcpu {
     state.segments = [Segment::real_mode(0); 6];
     state.segments[SegmentIndex::CS].access = 0x9b;
     state.cr0 = bits::CR0_ET;
+    state.x87 = X87::default();
     state.regs = Default::default();
     state.set_rip(START.into());
     state
