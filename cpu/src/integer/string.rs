@@ -224,7 +224,9 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
         return E::one::<W>(cpu, op);
     }
     let runs = runs_allowed(cpu, op);
-    let mut turn = ELEMENTS_PER_TURN;
+    // A single step is one iteration (SDM vol. 3, 17.3.1.2).
+    let stepped = cpu.state.flags.system & bits::RFLAGS_TF != 0;
+    let mut turn = if stepped { 1 } else { ELEMENTS_PER_TURN };
     loop {
         let count = cpu.string_register(reg::RCX, op);
         if count == 0 {
