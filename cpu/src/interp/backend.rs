@@ -110,6 +110,14 @@ impl X86Ops for Interpreter {
         exit
     }
 
+    fn can_step(&self) -> bool {
+        true
+    }
+
+    fn step(&mut self) -> Exit {
+        self.step_one()
+    }
+
     fn stats(&self) -> EngineStats {
         EngineStats { tlb_fills: self.cpu.mmu.stats().walks, ..self.cpu.stats.clone() }
     }

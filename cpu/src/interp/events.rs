@@ -6,8 +6,11 @@ use crate::backend::{Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
 use crate::mode::ModeKey;
 use crate::state::{Activity, SegmentIndex, bits};
-use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+use iced_x86::{Code, Decoder, DecoderOptions, Formatter, IntelFormatter};
 use rx86_softmmu::Attention;
+
+/// `Op::code` of the instructions that deliver an interrupt themselves.
+const SOFTWARE_INTERRUPTS: [u16; 3] = [Code::Int_imm8 as u16, Code::Int3 as u16, Code::Into as u16];
 
 impl Interpreter {
     /// Does what is due at an instruction border. Returns why `run` must return, if it must.
@@ -103,6 +106,24 @@ impl Interpreter {
             || self.cpu.code_breakpoints_armed()
     }
 
+    /// `X86Ops::step`.
+    pub(super) fn step_one(&mut self) -> Exit {
+        self.cpu.end_block();
+        if let Some(exit) = self.between_blocks() {
+            return exit;
+        }
+        let outcome = match self.next_block() {
+            Ok(id) => self.step(id),
+            Err(exception) => Err(exception),
+        };
+        if let Err(exception) = outcome {
+            self.cpu.deliver_exception(exception);
+            self.cpu.end_block();
+        }
+        // Traps belong to the instruction that raised them.
+        self.between_blocks().unwrap_or(Exit::Yield)
+    }
+
     /// Executes one instruction, with what must be looked at before and after it.
     #[cold]
     #[inline(never)]
@@ -116,6 +137,7 @@ impl Interpreter {
         let resumed = self.cpu.state.flags.system & bits::RFLAGS_RF != 0;
         self.cpu.state.sti_shadow = false;
         self.cpu.state.mov_ss_shadow = false;
+        let code = self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| op.op.code);
         let outcome = self.execute_first(id);
         self.cpu.end_block();
         if outcome.is_err() {
@@ -126,7 +148,10 @@ impl Interpreter {
         if resumed {
             self.cpu.state.flags.system &= !bits::RFLAGS_RF;
         }
-        if trap && !self.cpu.state.mov_ss_shadow {
+        // INT n, INT3 and INTO clear TF with the delivery, and are not stepped (SDM vol. 3, 17.3.1.2).
+        let interrupted = code.is_some_and(|code| SOFTWARE_INTERRUPTS.contains(&code))
+            && self.cpu.state.flags.system & bits::RFLAGS_TF == 0;
+        if trap && !interrupted && !self.cpu.state.mov_ss_shadow {
             self.cpu.note_single_step();
         }
         Ok(())
