@@ -126,6 +126,13 @@ impl Qemu {
         self.memory.write_all(data).with_context(|| format!("cannot write QEMU's memory at {gpa:#x}"))
     }
 
+    /// Writes memory at a linear address.
+    pub fn write_linear(&mut self, linear: u64, data: &[u8]) -> Result<()> {
+        self.gdb.command("Qqemu.PhyMemMode:0")?;
+        self.gdb.write_memory(linear, data)?;
+        self.gdb.command("Qqemu.PhyMemMode:1").map(drop)
+    }
+
     /// Writes guest physical memory, and makes QEMU forget what it has translated from there.
     pub fn write_code(&mut self, gpa: u64, data: &[u8]) -> Result<()> {
         self.gdb.write_memory(gpa, data)

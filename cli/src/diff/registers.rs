@@ -10,10 +10,17 @@ pub const PACKET_BYTES: usize = 608;
 /// GDB's order of the general registers, as numbers of ours.
 const GDB_GENERAL: [usize; 16] = [0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15];
 /// GDB's order of the segment registers.
-const GDB_SEGMENTS: [usize; 6] =
-    [SegmentIndex::CS, SegmentIndex::SS, SegmentIndex::DS, SegmentIndex::ES, SegmentIndex::FS, SegmentIndex::GS];
+const GDB_SEGMENTS: [usize; 6] = [
+    SegmentIndex::CS,
+    SegmentIndex::SS,
+    SegmentIndex::DS,
+    SegmentIndex::ES,
+    SegmentIndex::FS,
+    SegmentIndex::GS,
+];
 const GENERAL_NAMES: [&str; 16] = [
-    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14",
+    "R15",
 ];
 const SEGMENT_NAMES: [&str; 6] = ["ES", "CS", "SS", "DS", "FS", "GS"];
 
@@ -219,7 +226,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn take(&mut self, bytes: usize) -> Result<u128> {
         let part = self.packet.get(self.at..self.at + bytes);
-        let part = part.context("the debugger stub's register packet is too short for QEMU's x86-64 layout")?;
+        let part =
+            part.context("the debugger stub's register packet is too short for QEMU's x86-64 layout")?;
         self.at += bytes;
         let mut value = [0; 16];
         value[..bytes].copy_from_slice(part);

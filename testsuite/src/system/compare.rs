@@ -83,7 +83,9 @@ pub fn unexpected(guest: &SystemGuest, found: &[Disagreement]) -> Vec<String> {
         // One line a case.
         match lines.last_mut().filter(|_| case == disagreement.case) {
             Some(line) => *line += &format!(", {field} {left:#x}/{right:#x}"),
-            None => lines.push(format!("{}: {}: {field} {left:#x}/{right:#x}", guest.name, disagreement.case)),
+            None => {
+                lines.push(format!("{}: {}: {field} {left:#x}/{right:#x}", guest.name, disagreement.case))
+            }
         }
         case = &disagreement.case;
     }

@@ -11,9 +11,8 @@ const DUMPED_NAMES: [&str; 20] = [
     "gs", "fs", "es", "ds", "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rdi", "rsi", "rbp", "rbx",
     "rdx", "rcx", "rax", "vector",
 ];
-const OTHER_NAMES: [&str; 12] = [
-    "cr2", "cr0", "cr3", "cr4", "dr6", "tr", "ldtr", "ss", "rflags", "FS base", "GS base", "KERNEL_GS_BASE",
-];
+const OTHER_NAMES: [&str; 12] =
+    ["cr2", "cr0", "cr3", "cr4", "dr6", "tr", "ldtr", "ss", "rflags", "FS base", "GS base", "KERNEL_GS_BASE"];
 const RECORD_FIELDS: usize = 48;
 
 /// A guest in 64-bit mode with four-level paging.
@@ -105,7 +104,8 @@ fn put_start(guest: &mut SystemGuest) {
     });
 }
 
-const REGISTERS: [AsmRegister64; 15] = [rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
+const REGISTERS: [AsmRegister64; 15] =
+    [rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
 
 fn put_handlers(guest: &mut SystemGuest) {
     let common = HANDLERS + VECTORS * STUB_BYTES;

@@ -55,7 +55,9 @@ fn gate_types(guest: &mut SystemGuest) {
             set_gate(a, image)?;
             a.int(VECTOR as i32)
         });
-        guest.user_case(format!("INT to {what}, CPL 3"), 0, &|a| set_gate(a, image), &|a| a.int(VECTOR as i32));
+        guest.user_case(format!("INT to {what}, CPL 3"), 0, &|a| set_gate(a, image), &|a| {
+            a.int(VECTOR as i32)
+        });
     }
     guest.case("INT beyond the IDT", &|a| a.int(0x80));
     guest.user_case("INT beyond the IDT, CPL 3", 0, &|_| Ok(()), &|a| a.int(0x80));
@@ -185,10 +187,15 @@ fn debug(guest: &mut SystemGuest) {
         a.inc(ebx)?;
         a.inc(ebx)
     });
-    for (what, dr7_value, length_bytes) in
-        [("write", 0x1_0001u32, 1), ("write of two bytes", 0x5_0001, 2), ("read or write", 0xf_0001, 4), ("global", 0xd_0002, 4)]
-    {
-        for (access, offset) in [("read", 0), ("write", 0), ("write beside", length_bytes), ("write before", -1)] {
+    for (what, dr7_value, length_bytes) in [
+        ("write", 0x1_0001u32, 1),
+        ("write of two bytes", 0x5_0001, 2),
+        ("read or write", 0xf_0001, 4),
+        ("global", 0xd_0002, 4),
+    ] {
+        for (access, offset) in
+            [("read", 0), ("write", 0), ("write beside", length_bytes), ("write before", -1)]
+        {
             guest.case(format!("data breakpoint for {what}: {access}"), &|a| {
                 a.mov(eax, SCRATCH + 0x10)?;
                 a.mov(dr0, eax)?;

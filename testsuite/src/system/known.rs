@@ -68,9 +68,17 @@ pub const KNOWN: &[Known] = &[
         "MOV from CR1, CPL 3",
         "an invalid opcode comes before the check of CPL (SDM vol. 3, 6.9)",
     ),
-    qemu_is_wrong("interrupts", "alignment fault", "QEMU's TCG does not check alignment (SDM vol. 3, 6.15, #AC)"),
+    qemu_is_wrong(
+        "interrupts",
+        "alignment fault",
+        "QEMU's TCG does not check alignment (SDM vol. 3, 6.15, #AC)",
+    ),
     qemu_is_wrong("interrupts", "MOV CR0 with NW without CD", "NW without CD is #GP(0) (SDM vol. 2, MOV CR)"),
-    qemu_is_wrong("interrupts", "MOV CR0 with a reserved bit", "CR0's reserved bits stay clear (SDM vol. 2, MOV CR)"),
+    qemu_is_wrong(
+        "interrupts",
+        "MOV CR0 with a reserved bit",
+        "CR0's reserved bits stay clear (SDM vol. 2, MOV CR)",
+    ),
     Known {
         guest: "paging",
         case: "read and write, CPL 0",
@@ -96,7 +104,11 @@ pub const KNOWN: &[Known] = &[
         reason: "QEMU sets the accessed flags of the entries that it walked before a right was missing, of the PDPTEs of \
                  PAE paging, and by the read of an instruction whose write then faults (SDM vol. 3, 4.8)",
     },
-    qemu_is_wrong("interrupts", "general detect", "DR7.GD makes MOV of debug registers #DB (SDM vol. 3, 17.2.4)"),
+    qemu_is_wrong(
+        "interrupts",
+        "general detect",
+        "DR7.GD makes MOV of debug registers #DB (SDM vol. 3, 17.2.4)",
+    ),
     qemu_is_wrong(
         "interrupts",
         "what DR6 and DR7 read as",
@@ -142,4 +154,55 @@ pub const KNOWN: &[Known] = &[
         "behind a call gate to CPL 1, QEMU takes the processor to be at CPL 0 (SDM vol. 2, CALL)",
     ),
     qemu_is_wrong("long mode", "code of CPL 1, CPL 3", "as above"),
+    qemu_is_wrong(
+        "long mode",
+        "not canonical",
+        "#GP(0) is the instruction's own (SDM vol. 2, INT n, IRET, SYSRET, WRMSR)",
+    ),
+    Known {
+        guest: "long mode",
+        case: "SYSCALL, CPL 0",
+        fields: &["pushed[2]", "rflags"],
+        bits: 0xd5,
+        right: Right::Rx86,
+        reason: "SYSCALL keeps the flags that IA32_FMASK does not name (SDM vol. 2, SYSCALL); QEMU loses the status flags",
+    },
+    Known {
+        guest: "long mode",
+        case: "SYSRET of",
+        fields: &["pushed[2]"],
+        bits: 0x3_0000,
+        right: Right::Rx86,
+        reason: "SYSRET takes R11 without RF and VM (SDM vol. 2, SYSRET)",
+    },
+    qemu_is_wrong(
+        "long mode",
+        "SYSENTER",
+        "SYSENTER works in IA-32e mode (SDM vol. 2, SYSENTER); QEMU's processor is AMD's",
+    ),
+    qemu_is_wrong("long mode", "SYSEXIT", "as above"),
+    qemu_is_wrong(
+        "long mode",
+        "compatibility mode, SYSCALL",
+        "SYSCALL is for 64-bit mode only (SDM vol. 2, SYSCALL); QEMU's processor is AMD's",
+    ),
+    qemu_is_wrong("long mode", "MOV SS, null with RPL 3", "RPL of a null SS must be CPL (SDM vol. 2, MOV)"),
+    qemu_is_wrong(
+        "long mode",
+        "long and default, CPL 0",
+        "a code segment with L and D is #GP (SDM vol. 3, 5.2.1)",
+    ),
+    qemu_is_wrong(
+        "long mode",
+        "iret true to CODE0, stack null with RPL 3",
+        "RPL of a null SS must be CPL (SDM vol. 2, IRET)",
+    ),
+    Known {
+        guest: "long mode",
+        case: "to CODE1, stack null",
+        fields: &[],
+        bits: u128::MAX,
+        right: Right::Either,
+        reason: "the SDM's texts of RET and IRET do not say whether a null SS needs the RPL of CPL 1",
+    },
 ];

@@ -53,9 +53,14 @@ fn gates(guest: &mut SystemGuest) {
             }
         }
     }
-    for (what, selector) in
-        [("32-bit code", CODE32), ("CODE1", CODE1), ("CODE3", CODE3), ("data", DATA0), ("null", 0), ("beyond", 0x100)]
-    {
+    for (what, selector) in [
+        ("32-bit code", CODE32),
+        ("CODE1", CODE1),
+        ("CODE3", CODE3),
+        ("data", DATA0),
+        ("null", 0),
+        ("beyond", 0x100),
+    ] {
         let image = gate(selector, TARGET, 0xee, 0);
         both(guest, &format!("INT to {what}"), &|a| set_qword(a, IDT + VECTOR * 16, image), &|a| {
             a.int(VECTOR as i32)
@@ -70,7 +75,11 @@ fn gates(guest: &mut SystemGuest) {
             both(guest, &name, set, &|a| far_call(a, SPARE | 3));
         }
     }
-    for (what, target, high) in [("code", CODE0, 0u64), ("code of CPL 1", CODE1 | 1, 0), ("a type in the high half", CODE0, 0xc << 40)] {
+    for (what, target, high) in [
+        ("code", CODE0, 0u64),
+        ("code of CPL 1", CODE1 | 1, 0),
+        ("a type in the high half", CODE0, 0xc << 40),
+    ] {
         let call_gate = gate(target, TARGET, 0xec, 0);
         let set: Code<'_> = &|a| {
             set_qword(a, GDT + u32::from(SPARE), call_gate)?;
@@ -236,25 +245,46 @@ fn loads(guest: &mut SystemGuest) {
             a.ltr(ax)
         });
     }
-    for (what, access, flags) in
-        [("long and default", CODE_ACCESS, 0xe), ("absent", CODE_ACCESS & 0x7f, 0xa), ("data", DATA_ACCESS, 0xa), ("conforming", CODE_ACCESS | 4, 0xa)]
-    {
+    for (what, access, flags) in [
+        ("long and default", CODE_ACCESS, 0xe),
+        ("absent", CODE_ACCESS & 0x7f, 0xa),
+        ("data", DATA_ACCESS, 0xa),
+        ("conforming", CODE_ACCESS | 4, 0xa),
+    ] {
         let image = descriptor(0, 0xf_ffff, access, flags);
-        both(guest, &format!("far call to code that is {what}"), &|a| set_qword(a, GDT + u32::from(SPARE), image), &|a| {
-            a.push(0)?;
-            a.mov(dword_ptr(rsp), TARGET as i32)?;
-            a.mov(dword_ptr(rsp + 4), i32::from(SPARE))?;
-            a.call(fword_ptr(rsp))
-        });
+        both(
+            guest,
+            &format!("far call to code that is {what}"),
+            &|a| set_qword(a, GDT + u32::from(SPARE), image),
+            &|a| {
+                a.push(0)?;
+                a.mov(dword_ptr(rsp), TARGET as i32)?;
+                a.mov(dword_ptr(rsp + 4), i32::from(SPARE))?;
+                a.call(fword_ptr(rsp))
+            },
+        );
     }
 }
 
 /// IRETQ and RETFQ with every kind of selector.
 fn returns(guest: &mut SystemGuest) {
     guest.put(OTHER_CODE + 0x2_ff00, &[0xcd, 0x30]);
-    let codes = [("CODE0", CODE0), ("CODE3", CODE3 | 3), ("CODE1", CODE1 | 1), ("32-bit", CODE32_3 | 3), ("data", DATA0), ("null", 0)];
+    let codes = [
+        ("CODE0", CODE0),
+        ("CODE3", CODE3 | 3),
+        ("CODE1", CODE1 | 1),
+        ("32-bit", CODE32_3 | 3),
+        ("data", DATA0),
+        ("null", 0),
+    ];
     for (what, selector) in codes {
-        for (stack_name, stack) in [("DATA0", DATA0), ("DATA3", DATA3 | 3), ("null", 0), ("null with RPL 3", 3), ("DATA1", DATA1 | 1)] {
+        for (stack_name, stack) in [
+            ("DATA0", DATA0),
+            ("DATA3", DATA3 | 3),
+            ("null", 0),
+            ("null with RPL 3", 3),
+            ("DATA1", DATA1 | 1),
+        ] {
             for iret in [false, true] {
                 guest.case(format!("iret {iret} to {what}, stack {stack_name}"), &|a| {
                     a.push(i32::from(stack))?;
@@ -288,14 +318,6 @@ fn returns(guest: &mut SystemGuest) {
 
 /// What must not be changed while IA-32e mode is active, and the way out to protected mode and back.
 fn mode_changes(guest: &mut SystemGuest) {
-    guest.case("CR4.PAE cannot be cleared", &|a| {
-        a.mov(eax, 0x600)?;
-        a.mov(cr4, rax)
-    });
-    guest.case("CR0.PG cannot be cleared in 64-bit mode", &|a| {
-        a.mov(eax, 0x11)?;
-        a.mov(cr0, rax)
-    });
     guest.case("EFER.LME cannot be cleared with paging", &|a| {
         a.mov(ecx, 0xc000_0080u32)?;
         a.rdmsr()?;

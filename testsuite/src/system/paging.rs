@@ -73,7 +73,11 @@ fn enable_nx(guest: &mut SystemGuest) {
 
 fn set_control(a: &mut CodeAssembler, bits: u32, cr0_value: u32, cr4_value: u32) -> Result<(), IcedError> {
     a.mov(eax, cr0_value)?;
-    if bits == 64 { a.mov(cr0, rax)? } else { a.mov(cr0, eax)? }
+    if bits == 64 {
+        a.mov(cr0, rax)?
+    } else {
+        a.mov(cr0, eax)?
+    }
     a.mov(eax, cr4_value)?;
     if bits == 64 { a.mov(cr4, rax) } else { a.mov(cr4, eax) }
 }
@@ -136,7 +140,11 @@ fn rights(guest: &mut SystemGuest, bits: u32, entry_bytes: u32, base_cr0: u32, b
             set_qword_or_dword(a, entry_bytes, at, u64::from(PAGES) | 7)?;
             set_control(a, bits, base_cr0, base_cr4 | 1 << 21)?;
             a.push(flags)?;
-            if bits == 64 { a.popfq()? } else { a.popfd()? }
+            if bits == 64 {
+                a.popfq()?
+            } else {
+                a.popfd()?
+            }
             touch(a, linear, "write")
         });
     }
@@ -149,11 +157,7 @@ fn rights(guest: &mut SystemGuest, bits: u32, entry_bytes: u32, base_cr0: u32, b
 }
 
 fn set_qword_or_dword(a: &mut CodeAssembler, bytes: u32, at: u32, entry: u64) -> Result<(), IcedError> {
-    if bytes == 8 {
-        set_qword(a, at, entry)
-    } else {
-        a.mov(dword_ptr(u64::from(at)), entry as u32 as i32)
-    }
+    if bytes == 8 { set_qword(a, at, entry) } else { a.mov(dword_ptr(u64::from(at)), entry as u32 as i32) }
 }
 
 /// Directory entries of 32-bit paging: 4 MiB pages with and without PSE, PSE-36 addresses, rights of both levels.

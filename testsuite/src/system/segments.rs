@@ -30,10 +30,15 @@ pub fn data_segments() -> SystemGuest {
                     a.mov(segment, eax)
                 });
                 if kind & 0x10 != 0 && dpl != 1 {
-                    guest.user_case(format!("{what} RPL 3, CPL 3"), 0, &|a| set_descriptor(a, SPARE, image), &|a| {
-                        a.mov(eax, i32::from(SPARE | 3))?;
-                        a.mov(segment, eax)
-                    });
+                    guest.user_case(
+                        format!("{what} RPL 3, CPL 3"),
+                        0,
+                        &|a| set_descriptor(a, SPARE, image),
+                        &|a| {
+                            a.mov(eax, i32::from(SPARE | 3))?;
+                            a.mov(segment, eax)
+                        },
+                    );
                 }
             }
         }
@@ -63,22 +68,25 @@ pub fn descriptor_looks() -> SystemGuest {
         for (dpl, present) in RIGHTS {
             let image = descriptor(0x12_3000, 0x4_5678, access_byte(kind, dpl, present), 0xd);
             for rpl in [0, 3] {
-                guest.case(format!("LAR LSL VERR VERW, type {kind:#x} DPL {dpl} present {present} RPL {rpl}"), &|a| {
-                    set_descriptor(a, SPARE, image)?;
-                    a.mov(edx, i32::from(SPARE | rpl))?;
-                    a.mov(eax, 0x5555)?;
-                    a.mov(ebx, 0x6666)?;
-                    a.lar(eax, edx)?;
-                    a.setz(cl)?;
-                    a.lsl(ebx, edx)?;
-                    a.setz(ch)?;
-                    a.verr(dx)?;
-                    a.pushfd()?;
-                    a.pop(esi)?;
-                    a.verw(dx)?;
-                    a.pushfd()?;
-                    a.pop(edi)
-                });
+                guest.case(
+                    format!("LAR LSL VERR VERW, type {kind:#x} DPL {dpl} present {present} RPL {rpl}"),
+                    &|a| {
+                        set_descriptor(a, SPARE, image)?;
+                        a.mov(edx, i32::from(SPARE | rpl))?;
+                        a.mov(eax, 0x5555)?;
+                        a.mov(ebx, 0x6666)?;
+                        a.lar(eax, edx)?;
+                        a.setz(cl)?;
+                        a.lsl(ebx, edx)?;
+                        a.setz(ch)?;
+                        a.verr(dx)?;
+                        a.pushfd()?;
+                        a.pop(esi)?;
+                        a.verw(dx)?;
+                        a.pushfd()?;
+                        a.pop(edi)
+                    },
+                );
             }
         }
     }
@@ -165,7 +173,9 @@ fn system_registers(guest: &mut SystemGuest) {
             a.lldt(ax)
         });
     }
-    for (what, selector) in [("data", DATA0), ("a local", LOCAL | 4), ("beyond", 0x100), ("busy", TASK), ("null", 0)] {
+    for (what, selector) in
+        [("data", DATA0), ("a local", LOCAL | 4), ("beyond", 0x100), ("busy", TASK), ("null", 0)]
+    {
         guest.case(format!("LTR of {what}"), &|a| {
             a.mov(eax, i32::from(selector))?;
             a.ltr(ax)

@@ -119,7 +119,8 @@ fn returns(guest: &mut SystemGuest) {
         ("beyond", 0x100),
     ];
     for (what, selector) in selectors {
-        for (stack_name, stack) in [("DATA0", DATA0), ("DATA3", DATA3 | 3), ("DATA1", DATA1 | 1), ("null", 0)] {
+        for (stack_name, stack) in [("DATA0", DATA0), ("DATA3", DATA3 | 3), ("DATA1", DATA1 | 1), ("null", 0)]
+        {
             for iret in [false, true] {
                 let name = format!("iret {iret} to {what}, stack {stack_name}");
                 guest.case(name, &|a| {
