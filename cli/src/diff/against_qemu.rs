@@ -384,18 +384,7 @@ fn step_alike(qemu: &mut Qemu, done: &Done, next: &Done) -> Result<Registers> {
 
 /// Runs QEMU along a leg; false if it did not arrive.
 fn travel(qemu: &mut Qemu, leg: &Leg) -> Result<bool> {
-    let mut there = leg.starts_there;
-    for &distance in &leg.passes {
-        if there {
-            // A breakpoint stops what stands on it.
-            qemu.step()?;
-        }
-        if !(there && distance == 1) && !qemu.run_to(leg.linear, LIMIT)? {
-            return Ok(false);
-        }
-        there = true;
-    }
-    Ok(true)
+    qemu.run_through(leg.linear, &leg.passes, leg.starts_there, LIMIT)
 }
 
 /// Gives QEMU, whose registers are `right`, the results of an instruction.

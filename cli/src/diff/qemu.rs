@@ -114,6 +114,40 @@ impl Qemu {
         Ok(stop == Stop::Trap)
     }
 
+    /// Runs through several executions of the instruction at `linear`, `distances` instructions apart, to the last one.
+    /// `stands_there`: the instruction at RIP is that one. False if it takes longer than `limit` to one of them.
+    pub fn run_through(
+        &mut self,
+        linear: u64,
+        distances: &[usize],
+        mut stands_there: bool,
+        limit: Duration,
+    ) -> Result<bool> {
+        if let [1] = distances {
+            return self.step().map(|()| true);
+        }
+        if distances.is_empty() {
+            return Ok(true);
+        }
+        self.gdb.insert_breakpoint(linear)?;
+        let mut arrived = true;
+        for &distance in distances {
+            if stands_there {
+                // A breakpoint stops what stands on it.
+                self.step()?;
+            }
+            if !(stands_there && distance == 1) {
+                arrived = self.gdb.resume(limit)? == Stop::Trap;
+            }
+            stands_there = true;
+            if !arrived {
+                break;
+            }
+        }
+        self.gdb.remove_breakpoint(linear)?;
+        Ok(arrived)
+    }
+
     /// Reads guest physical memory.
     pub fn read(&mut self, gpa: u64, data: &mut [u8]) -> Result<()> {
         self.memory.seek(SeekFrom::Start(gpa))?;

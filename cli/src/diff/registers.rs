@@ -54,8 +54,8 @@ pub struct Registers {
     pub efer: u64,
     /// ST(0) to ST(7).
     pub st: [u128; 8],
-    /// The x87 control and status words, and which physical registers are in use.
-    pub x87: [u16; 3],
+    /// The x87 control and status words. QEMU's stub does not tell the tags.
+    pub x87: [u16; 2],
     /// XMM0 to XMM15.
     pub xmm: [u128; 16],
     /// MXCSR.
@@ -105,8 +105,7 @@ impl Registers {
             let register = x87.regs[((x87.status >> 11) as usize + i) & 7];
             *st = u128::from(register.sign_exponent) << 64 | u128::from(register.mantissa);
         }
-        let used = (0..8).filter(|i| x87.tags >> (2 * i) & 3 != 3).fold(0, |used, i| used | 1 << i);
-        registers.x87 = [x87.control, x87.status, used];
+        registers.x87 = [x87.control, x87.status];
         for (i, xmm) in registers.xmm.iter_mut().enumerate() {
             *xmm = state.xmm(i as u8);
         }
@@ -140,9 +139,9 @@ impl Registers {
         for slot in &mut registers.x87 {
             *slot = reader.take(4)? as u16;
         }
-        // Pointers and opcode: QEMU does not keep them.
-        reader.take(4 * 4)?;
-        reader.take(4)?;
+        // Tags, pointers and opcode.
+        reader.take(3 * 4)?;
+        reader.take(3 * 4)?;
         for xmm in &mut registers.xmm {
             *xmm = reader.take(16)?;
         }
@@ -172,7 +171,7 @@ impl Registers {
         for (i, value) in self.st.iter().enumerate() {
             add(&format!("ST{i}"), *value);
         }
-        for (name, value) in ["FCW", "FSW", "FTW"].iter().zip(self.x87) {
+        for (name, value) in ["FCW", "FSW"].iter().zip(self.x87) {
             add(name, value.into());
         }
         for (i, value) in self.xmm.iter().enumerate() {

@@ -33,6 +33,7 @@ pub(super) fn system_differences(left: &Vcpu, right: &Vcpu) -> Vec<Difference> {
     compare("TR (base, limit, access)", segment(&left.tr), segment(&right.tr));
     compare("GDTR (base, limit)", table(&left.gdtr), table(&right.gdtr));
     compare("IDTR (base, limit)", table(&left.idtr), table(&right.idtr));
+    compare("FTW", left.x87.tags.into(), right.x87.tags.into());
     compare("CPL", left.cpl.into(), right.cpl.into());
     compare("XCR0", left.xcr0.into(), right.xcr0.into());
     compare("PKRU", left.pkru.into(), right.pkru.into());

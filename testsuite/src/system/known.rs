@@ -205,4 +205,14 @@ pub const KNOWN: &[Known] = &[
         right: Right::Either,
         reason: "the SDM's texts of RET and IRET do not say whether a null SS needs the RPL of CPL 1",
     },
+    qemu_is_wrong("long mode", "EFER.LME", "EFER.LME cannot change while paging is on (SDM vol. 3, 9.8.5)"),
+    Known {
+        guest: "long mode",
+        case: "the end",
+        fields: &["EFER"],
+        bits: 0x100,
+        right: Right::Rx86,
+        reason: "what the case of EFER.LME has left",
+    },
+    qemu_is_wrong("long mode", "CR0 beyond 32 bits", "CR0's upper half must be zero (SDM vol. 2, MOV CR)"),
 ];

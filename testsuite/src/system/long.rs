@@ -318,19 +318,9 @@ fn returns(guest: &mut SystemGuest) {
 
 /// What must not be changed while IA-32e mode is active, and the way out to protected mode and back.
 fn mode_changes(guest: &mut SystemGuest) {
-    guest.case("EFER.LME cannot be cleared with paging", &|a| {
-        a.mov(ecx, 0xc000_0080u32)?;
-        a.rdmsr()?;
-        a.and(eax, !0x100)?;
-        a.wrmsr()
-    });
     guest.case("CR0 beyond 32 bits", &|a| {
         a.mov(rax, 0x1_8000_0011u64)?;
         a.mov(cr0, rax)
-    });
-    guest.case("CR3 with a reserved bit", &|a| {
-        a.mov(rax, 1u64 << 55)?;
-        a.mov(cr3, rax)
     });
     // To protected mode without paging and back, through compatibility mode.
     let (at, back) = (guest.other_code(), guest.other_code() + 0x80);
@@ -356,5 +346,12 @@ fn mode_changes(guest: &mut SystemGuest) {
         a.push(i32::from(CODE32))?;
         a.push(at as i32)?;
         a.db(&[0x48, 0xcb])
+    });
+    // QEMU takes it, so it comes last.
+    guest.case("EFER.LME cannot be cleared with paging", &|a| {
+        a.mov(ecx, 0xc000_0080u32)?;
+        a.rdmsr()?;
+        a.and(eax, !0x100)?;
+        a.wrmsr()
     });
 }
