@@ -46,6 +46,7 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         debug_exit: args.debug_exit,
         no_reboot: args.no_reboot,
         seed: args.seed.unwrap_or_else(seed_from_clock),
+        by_hand: false,
     })?;
     let remote = machine.remote();
     ctrlc::set_handler(move || stop_surely(&remote)).context("cannot listen for signals")?;

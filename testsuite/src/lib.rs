@@ -4,3 +4,4 @@ pub mod cases;
 pub mod fuzz;
 pub mod guest;
 pub mod oracle;
+pub mod system;
