@@ -34,7 +34,7 @@ impl Coverage {
             let _ = writeln!(text, "# {bits}-bit {name}: {} of {} forms tried", done.len(), forms.len());
             let (here, elsewhere) = never.into_iter().partition(|&code| family_in(code, mode).is_some());
             list(&mut text, "never tried", here);
-            list(&mut text, "not on this host", elsewhere);
+            list(&mut text, "not compared on this host", elsewhere);
         }
         let system: Vec<Code> = all.into_iter().filter(|&code| shape_of(code, mode).is_none()).collect();
         let _ = writeln!(
