@@ -75,11 +75,10 @@ impl Cpu {
         if N == 1 {
             return self.write_operand(op, linear, value[0].to_bytes());
         }
-        let mut bytes = [0u8; 32];
-        for (bytes, lane) in bytes.as_chunks_mut().0.iter_mut().zip(value) {
-            *bytes = lane.to_bytes();
-        }
-        self.write_operand(op, linear, bytes)
+        let bytes: [[u8; 16]; 2] = from_fn(|i| value[i].to_bytes());
+        let mut all = [0; 32];
+        all.copy_from_slice(bytes.as_flattened());
+        self.write_operand(op, linear, all)
     }
 
     /// The low `bytes` of operand `position`, a vector register or memory; the rest is zero or the register's.
