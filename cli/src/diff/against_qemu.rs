@@ -179,7 +179,7 @@ impl Comparison {
                 let end = ended.unwrap_or_else(|| "the limit is reached".into());
                 return Ok(Verdict::Same { instructions: done, end });
             }
-            if done % 65536 == 0 {
+            if done.is_multiple_of(65536) {
                 progress(done);
             }
             self.forget();
@@ -188,7 +188,7 @@ impl Comparison {
 
     /// Executes one instruction on the left. Returns what QEMU must be given if it is not to execute it.
     fn step_left(&mut self) -> Result<Option<Given>> {
-        if self.left.retired() % 1024 == 0 {
+        if self.left.retired().is_multiple_of(1024) {
             // Time moves, and what the guest prints is dropped.
             self.left.border();
         }
