@@ -55,6 +55,7 @@ What is compared:
   no board here: what IN, OUT, memory-mapped registers, RDTSC, CPUID, RDMSR and RDRAND give on the left is handed
   to it. Interrupts are kept from both, so that the comparison ends when the guest waits for one. Memory is not
   compared by itself, only through what is loaded from it.
+  A difference that is gone again at the next comparison is not seen; --every 1 sees all.
   An engine that cannot stop behind a given instruction is stopped where it can; the report then names a few instructions.
 
 Exit status:
@@ -88,7 +89,7 @@ pub struct DiffArgs {
     #[arg(long, value_name = "ENGINE|qemu", default_value = "qemu", value_parser = parse_right)]
     pub right: Right,
     /// Instructions between two comparisons.
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(long, value_name = "N", default_value = "10007", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub every: u64,
     /// Instructions after which the comparison ends.
     #[arg(long, value_name = "N", default_value = "100000000")]

@@ -179,7 +179,7 @@ impl Comparison {
                 let end = ended.unwrap_or_else(|| "the limit is reached".into());
                 return Ok(Verdict::Same { instructions: done, end });
             }
-            if done % 65536 == 0 {
+            if done.is_multiple_of(65536) {
                 progress(done);
             }
             self.forget();
@@ -188,7 +188,7 @@ impl Comparison {
 
     /// Executes one instruction on the left. Returns what QEMU must be given if it is not to execute it.
     fn step_left(&mut self) -> Result<Option<Given>> {
-        if self.left.retired() % 1024 == 0 {
+        if self.left.retired().is_multiple_of(1024) {
             // Time moves, and what the guest prints is dropped.
             self.left.border();
         }
@@ -264,21 +264,23 @@ impl Comparison {
         Given { before: before.clone(), registers, memory }
     }
 
-    /// An instruction in the later half of the trace that QEMU can be stopped at with few passes; the best one if `must`.
+    /// An instruction in the later half of the trace that QEMU can be stopped at with few passes, as late as possible; if
+    /// `must`, with not many more than the fewest.
     fn border(&self, must: bool) -> Option<usize> {
         let mut passes: HashMap<u64, usize> = HashMap::new();
-        let mut best: Option<(usize, usize)> = None;
-        let half = (self.first + self.trace.len()) / 2;
+        let half = ((self.first + self.trace.len()) / 2).max(self.first + 1);
+        let mut candidates = Vec::new();
         for (i, done) in self.trace.iter().enumerate().skip(self.first + 1) {
             let count = passes.entry(done.linear).or_default();
             *count += 1;
             // Each iteration of a repeated instruction is a pass to QEMU.
-            let repeated = done.instruction.has_rep_prefix() || done.instruction.has_repne_prefix();
-            if i > half && !repeated && best.is_none_or(|(_, fewest)| *count <= fewest) {
-                best = Some((i, *count));
+            if i >= half && !is_repeated(&done.instruction) {
+                candidates.push((i, *count));
             }
         }
-        best.filter(|(_, count)| must || *count <= FEW_PASSES).map(|(i, _)| i)
+        let fewest = candidates.iter().map(|&(_, count)| count).min()?;
+        let most = if must { FEW_PASSES.max(2 * fewest) } else { FEW_PASSES };
+        candidates.iter().rev().find(|&&(_, count)| count <= most).map(|&(i, _)| i)
     }
 
     /// Brings QEMU to instruction `to` of the trace, compares, and gives it what it must be given.
@@ -371,7 +373,7 @@ impl Comparison {
 /// Executes an instruction on QEMU, all iterations of a repeated one as far as the left side has executed them.
 fn step_alike(qemu: &mut Qemu, done: &Done, next: &Done) -> Result<Registers> {
     const MOST_ITERATIONS: usize = 100_000;
-    let repeated = done.instruction.has_rep_prefix() || done.instruction.has_repne_prefix();
+    let repeated = is_repeated(&done.instruction);
     for _ in 0..if repeated { MOST_ITERATIONS } else { 1 } {
         qemu.step()?;
         let right = qemu.registers()?;
@@ -404,6 +406,10 @@ fn hand_over(qemu: &mut Qemu, right: &Registers, given: &Given) -> Result<()> {
         qemu.write_linear(*linear, bytes)?;
     }
     Ok(())
+}
+
+fn is_repeated(instruction: &Instruction) -> bool {
+    instruction.has_rep_prefix() || instruction.has_repne_prefix()
 }
 
 /// Instructions whose results the board, time or the processor's model decide.

@@ -142,11 +142,20 @@ fn narrow(make: MakeSides<'_>, pace: Pace, stretches: u64, gpas: &[u64]) -> Resu
         }
     }
     let mut pair = Pair::new(make, pace.every)?;
-    for _ in 1..first {
-        pair.stretch()?;
+    let mut history = VecDeque::new();
+    for stretch in 1..first {
+        // The last instructions before are wanted for the report.
+        let near = (first - stretch) * pace.every <= HISTORY as u64 + pace.every;
+        if near && pair.left.can_step() && pair.right.can_step() {
+            let end = pair.left.retired() + pace.every;
+            while pair.left.retired() < end && pair.left.ended().is_none() && !pair.left.is_halted() {
+                remember(&mut history, piece(&mut pair)?);
+            }
+        } else {
+            pair.stretch()?;
+        }
         pair.border();
     }
-    let mut history = VecDeque::new();
     // Both may halt within the stretch; then nothing is left to execute.
     for _ in 0..4 * pace.every {
         let before = pair.left.retired();
@@ -162,12 +171,17 @@ fn narrow(make: MakeSides<'_>, pace: Pace, stretches: u64, gpas: &[u64]) -> Resu
                 differences,
             })));
         }
-        history.extend(lines);
-        while history.len() > HISTORY {
-            history.pop_front();
-        }
+        remember(&mut history, lines);
     }
     bail!("a difference that was seen once did not come again; a side is not deterministic")
+}
+
+/// Keeps the last lines.
+fn remember(history: &mut VecDeque<String>, lines: Vec<String>) {
+    history.extend(lines);
+    while history.len() > HISTORY {
+        history.pop_front();
+    }
 }
 
 /// Executes as few instructions as both sides can stop behind, and describes them.

@@ -179,9 +179,7 @@ impl Qemu {
     /// What packets can set, in the order in which the last things stay valid.
     fn set_by_packets(&mut self, state: &Vcpu) -> Result<()> {
         self.set(GDB_CONTROL + 3, 8, state.cr4)?;
-        if state.paging() || state.cr3 != 0 {
-            self.set(GDB_CONTROL + 2, 8, state.cr3)?;
-        }
+        self.set(GDB_CONTROL + 2, 8, state.cr3)?;
         self.set(GDB_CONTROL, 8, state.cr0)?;
         self.set(GDB_CONTROL + 1, 8, state.cr2)?;
         if state.long_mode_active() {

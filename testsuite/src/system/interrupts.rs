@@ -111,6 +111,12 @@ fn exceptions(guest: &mut SystemGuest) {
         a.mov(eax, 10)?;
         a.bound(eax, qword_ptr(SCRATCH))
     });
+    coprocessor(guest);
+    alignment(guest);
+}
+
+/// #NM by CR0.EM, TS and MP (SDM vol. 3, 2.5).
+fn coprocessor(guest: &mut SystemGuest) {
     for (what, set) in [("EM", 4), ("TS", 8), ("TS and MP", 0xa)] {
         for (name, code) in [("FNOP", &[0xd9, 0xd0][..]), ("FWAIT", &[0x9b]), ("MOVQ", &[0x0f, 0x6f, 0xc1])] {
             guest.case(format!("{name} with {what}"), &|a| {
@@ -128,6 +134,10 @@ fn exceptions(guest: &mut SystemGuest) {
             });
         }
     }
+}
+
+/// #AC (SDM vol. 3, 6.15).
+fn alignment(guest: &mut SystemGuest) {
     for (name, flags, offset) in
         [("alignment fault", 0x4_0000, 1), ("aligned", 0x4_0000, 4), ("not checked without AC", 0, 1)]
     {
@@ -146,11 +156,6 @@ fn exceptions(guest: &mut SystemGuest) {
             },
         );
     }
-    guest.case("LMSW cannot leave protected mode", &|a| {
-        a.xor(eax, eax)?;
-        a.lmsw(ax)?;
-        a.smsw(ebx)
-    });
 }
 
 /// Single steps and the debug registers (SDM vol. 3, 17.2 and 17.3).
@@ -187,6 +192,12 @@ fn debug(guest: &mut SystemGuest) {
         a.inc(ebx)?;
         a.inc(ebx)
     });
+    data_breakpoints(guest);
+    code_breakpoints(guest);
+    control_registers(guest);
+}
+
+fn data_breakpoints(guest: &mut SystemGuest) {
     for (what, dr7_value, length_bytes) in [
         ("write", 0x1_0001u32, 1),
         ("write of two bytes", 0x5_0001, 2),
@@ -210,6 +221,9 @@ fn debug(guest: &mut SystemGuest) {
             });
         }
     }
+}
+
+fn code_breakpoints(guest: &mut SystemGuest) {
     // The address behind CALL and POP is the one that CALL pushed, plus the distance in bytes.
     for (what, flags) in [("", 0x2), (" with RF", 0x1_0002)] {
         guest.case(format!("code breakpoint{what}"), &|a| {
@@ -253,6 +267,14 @@ fn debug(guest: &mut SystemGuest) {
     guest.case("CR4.DE is off again", &|a| {
         a.xor(eax, eax)?;
         a.mov(cr4, eax)
+    });
+}
+
+fn control_registers(guest: &mut SystemGuest) {
+    guest.case("LMSW cannot leave protected mode", &|a| {
+        a.xor(eax, eax)?;
+        a.lmsw(ax)?;
+        a.smsw(ebx)
     });
     // QEMU keeps what these write, so they come last.
     for (what, value) in [("NW without CD", 0x2000_0001u32), ("a reserved bit", 0x51)] {

@@ -137,6 +137,11 @@ fn returns(guest: &mut SystemGuest) {
             }
         }
     }
+    privileges(guest);
+}
+
+/// What CPL 3 may not do, and what it silently does not do.
+fn privileges(guest: &mut SystemGuest) {
     guest.case("RETF of 16 bits with 8 bytes of parameters to CPL 3", &|a| {
         a.db(&[0x66, 0x6a, (DATA3 | 3) as u8, 0x66, 0x68, 0x00, 0x65])?;
         a.push(0)?;
