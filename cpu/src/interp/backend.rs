@@ -1,15 +1,16 @@
 //! The interpreter as an `X86Ops` backend.
 
 use super::Interpreter;
+use super::tier::HotTier;
 use crate::backend::{EngineStats, Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
 use crate::state::{Segment, Vcpu};
 use crate::system::event::Event;
 use rx86_softmmu::WalkStep;
 
-impl X86Ops for Interpreter {
+impl<T: HotTier> X86Ops for Interpreter<T> {
     fn name(&self) -> &'static str {
-        "interp"
+        T::NAME
     }
 
     fn reset(&mut self, kind: ResetKind) {

@@ -2,6 +2,7 @@
 
 use super::Interpreter;
 use super::blocks::BlockId;
+use super::tier::HotTier;
 use crate::backend::{Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
 use crate::mode::ModeKey;
@@ -9,7 +10,7 @@ use crate::state::{Activity, SegmentIndex, bits};
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use rx86_softmmu::Attention;
 
-impl Interpreter {
+impl<T: HotTier> Interpreter<T> {
     /// Does what is due at an instruction border. Returns why `run` must return, if it must.
     #[cold]
     #[inline(never)]
