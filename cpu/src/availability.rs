@@ -12,6 +12,7 @@ enum Unit {
     X87,
     Mmx,
     Sse,
+    Avx,
 }
 
 /// `Ok` if the instruction may execute; else #UD or #NM (SDM vol. 3, 2.5, 13.1 and the instructions' own tables).
@@ -37,6 +38,10 @@ pub fn check(instruction: &Instruction, mode: ModeKey, model: &CpuModel) -> Resu
         }
         Unit::Mmx => vector_check(mode, true),
         Unit::Sse => vector_check(mode, mode.has(ModeKey::OSFXSR)),
+        // CR0.EM and CR4.OSFXSR do not matter to VEX (SDM vol. 2, 2.4.1 and following).
+        Unit::Avx if !mode.has(ModeKey::AVX) => Err(Exception::UD),
+        Unit::Avx if mode.has(ModeKey::TASK_SWITCHED) => Err(Exception::NM),
+        Unit::Avx => Ok(()),
     }
 }
 
@@ -66,6 +71,10 @@ fn unit(instruction: &Instruction) -> Unit {
         Wait | Fisttp | Fxsave | Fxsave64 | Fxrstor | Fxrstor64 => return Unit::X87,
         _ => {}
     }
+    if instruction.encoding() == EncodingKind::VEX {
+        let general = |feature: &CpuidFeature| matches!(feature, CpuidFeature::BMI1 | CpuidFeature::BMI2);
+        return if instruction.cpuid_features().iter().any(general) { Unit::General } else { Unit::Avx };
+    }
     let mut unit = Unit::General;
     for feature in instruction.cpuid_features() {
         unit = match feature {
@@ -78,7 +87,9 @@ fn unit(instruction: &Instruction) -> Unit {
             | CpuidFeature::SSE4_1
             | CpuidFeature::SSE4_2
             | CpuidFeature::AES
-            | CpuidFeature::PCLMULQDQ => {
+            | CpuidFeature::PCLMULQDQ
+            | CpuidFeature::SHA
+            | CpuidFeature::GFNI => {
                 if only_mmx(instruction) {
                     Unit::Mmx
                 } else {

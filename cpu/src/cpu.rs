@@ -95,7 +95,7 @@ impl Cpu {
     }
 
     /// Brings the cached mode and the MMU's view up to date. To be called after every change of CPL, RFLAGS.AC or VM,
-    /// CS, SS, CR0, CR4 or EFER.
+    /// CS, SS, CR0, CR4, XCR0 or EFER.
     pub fn mode_changed(&mut self) {
         self.mode = ModeKey::of(&self.state);
         let view = if self.state.cpl == 3 {

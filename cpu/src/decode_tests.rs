@@ -28,6 +28,24 @@ fn sweep(long: bool, mut look: impl FnMut(&[u8])) {
             }
         }
     }
+    sweep_vex(&mut look);
+}
+
+/// The same for the three-byte VEX prefix, with all lengths and W, and with and without a second source.
+fn sweep_vex(look: &mut impl FnMut(&[u8])) {
+    for map in 1..=3u8 {
+        for rest in 0..=255u8 {
+            // VEX.vvvv is 1111b for "no operand"; 0111b names a register.
+            if !matches!(rest >> 3 & 15, 0b1111 | 0b0111) {
+                continue;
+            }
+            for opcode in 0..=255u8 {
+                for modrm in 0..=255u8 {
+                    look(&[0xc4, 0xe0 | map, rest, opcode, modrm, 0x11, 0, 0, 0, 0]);
+                }
+            }
+        }
+    }
 }
 
 fn has_meaning(instruction: &Instruction, bytes: &[u8], mode: ModeKey) -> bool {
@@ -42,7 +60,7 @@ fn has_meaning(instruction: &Instruction, bytes: &[u8], mode: ModeKey) -> bool {
 #[test]
 fn whatever_is_offered_has_a_meaning() {
     let model = CpuModel::max();
-    let enabled = ModeKey::PROTECTED | ModeKey::OSFXSR | ModeKey::OSXSAVE;
+    let enabled = ModeKey::PROTECTED | ModeKey::OSFXSR | ModeKey::OSXSAVE | ModeKey::AVX;
     let mut missing = BTreeSet::new();
     for mode in [ModeKey(enabled | ModeKey::LONG64), ModeKey(enabled | ModeKey::CODE32)] {
         sweep(mode.has(ModeKey::LONG64), |bytes| {

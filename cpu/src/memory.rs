@@ -15,6 +15,18 @@ use rx86_softmmu::{Access, Target, View};
 /// The longest access that one instruction makes with one call: a 64-byte vector.
 const MAX_ACCESS: usize = 64;
 
+/// An address that is not canonical raises #SS instead of #GP if it is in the stack segment (SDM vol. 1, 3.3.7.1).
+#[cold]
+pub(crate) fn not_canonical_stack(fault: Exception) -> Exception {
+    if fault == Exception::gp(0) { Exception::ss(0) } else { fault }
+}
+
+/// The fault of a memory operand's access, which may be in the stack segment.
+#[cold]
+pub(crate) fn stack_fault(op: &Op, fault: Exception) -> Exception {
+    if usize::from(op.segment) == SegmentIndex::SS { not_canonical_stack(fault) } else { fault }
+}
+
 impl Cpu {
     /// The offset part of the memory operand's address.
     #[inline(always)]
@@ -25,7 +37,8 @@ impl Cpu {
         base.wrapping_add(index << op.scale).wrapping_add(op.displacement as i64 as u64)
     }
 
-    /// The linear address of the memory operand for an access of `bytes`, segment checks done.
+    /// The linear address of the memory operand for an access of `bytes`, segment checks done. A flat address that is not
+    /// canonical is left to the access: `read_operand` and `write_operand` know the right exception for it.
     #[inline(always)]
     pub fn operand_linear(&mut self, op: &Op, bytes: u64, access: Access) -> Result<u64, Exception> {
         let offset = self.effective_offset(op);
@@ -110,6 +123,23 @@ impl Cpu {
         self.write_slow(linear, &data, false)
     }
 
+    /// Reads `N` bytes of the memory operand, of which `linear` is the address from `operand_linear`.
+    #[inline(always)]
+    pub fn read_operand<const N: usize>(&mut self, op: &Op, linear: u64) -> Result<[u8; N], Exception> {
+        self.read_linear(linear).map_err(|fault| stack_fault(op, fault))
+    }
+
+    /// Writes `N` bytes of the memory operand, of which `linear` is the address from `operand_linear`.
+    #[inline(always)]
+    pub fn write_operand<const N: usize>(
+        &mut self,
+        op: &Op,
+        linear: u64,
+        data: [u8; N],
+    ) -> Result<(), Exception> {
+        self.write_linear(linear, data).map_err(|fault| stack_fault(op, fault))
+    }
+
     /// Reads system data (descriptors, task-state segments) with supervisor privilege whatever the CPL.
     pub fn read_system<const N: usize>(&mut self, linear: u64) -> Result<[u8; N], Exception> {
         if self.mmu.view() == View::Supervisor {
@@ -127,6 +157,7 @@ impl Cpu {
 
     /// Checks that `bytes` at `linear` can be written, so that a later write cannot fault.
     pub fn probe_write(&mut self, linear: u64, bytes: u64) -> Result<(), Exception> {
+        self.check_canonical_end(linear, bytes)?;
         for (at, _) in pieces(linear, bytes) {
             self.translate_byte(at, Access::Write, false)?;
         }
@@ -247,6 +278,15 @@ impl Cpu {
         }
     }
 
+    /// An access that leaves the canonical addresses faults as a whole, whatever its first page would do.
+    fn check_canonical_end(&self, linear: u64, bytes: u64) -> Result<(), Exception> {
+        let last = linear.wrapping_add(bytes).wrapping_sub(1);
+        if self.mode().has(ModeKey::LONG64) && !self.is_canonical(last) {
+            return Err(Exception::gp(0));
+        }
+        Ok(())
+    }
+
     fn translate_pieces(
         &mut self,
         linear: u64,
@@ -255,6 +295,7 @@ impl Cpu {
         system: bool,
         targets: &mut [Option<(Target, u64)>; MAX_ACCESS / 16],
     ) -> Result<usize, Exception> {
+        self.check_canonical_end(linear, bytes)?;
         let mut count = 0;
         for (at, len) in pieces(linear, bytes) {
             targets[count] = Some((self.translate_byte(at, access, system)?, len));

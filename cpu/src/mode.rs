@@ -1,6 +1,7 @@
 //! The mode bits that decoding and execution look at. They are part of every block's key, so code that was decoded
 //! under one mode never runs under another.
 
+use crate::features::xsave_area;
 use crate::state::{SegmentIndex, Vcpu, bits};
 
 /// A compact image of every bit of state that decoding looked at.
@@ -33,6 +34,9 @@ impl ModeKey {
     /// CPL 3.
     pub const USER: u32 = 1 << 11;
 
+    /// AVX state is enabled: CR4.OSXSAVE, and XCR0[2:1] = 11b.
+    pub const AVX: u32 = 1 << 12;
+
     /// The key of `state`.
     pub fn of(state: &Vcpu) -> Self {
         let mut key = 0;
@@ -48,6 +52,8 @@ impl ModeKey {
         set(state.cr0 & bits::CR0_MP != 0, Self::MONITOR_FPU);
         set(state.cr4 & bits::CR4_OSFXSR != 0, Self::OSFXSR);
         set(state.cr4 & bits::CR4_OSXSAVE != 0, Self::OSXSAVE);
+        let avx = xsave_area::SSE | xsave_area::AVX;
+        set(state.cr4 & bits::CR4_OSXSAVE != 0 && state.xcr0 & avx == avx, Self::AVX);
         let aligned = state.cr0 & bits::CR0_AM != 0 && state.flags.system & bits::RFLAGS_AC != 0;
         set(aligned && state.cpl == 3, Self::ALIGNMENT);
         set(state.cpl == 3, Self::USER);

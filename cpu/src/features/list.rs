@@ -107,6 +107,8 @@ features! {
     Monitor (1, 0, Ecx, 3) [MONITOR];
     /// SSSE3.
     Ssse3 (1, 0, Ecx, 9) [SSSE3];
+    /// FMA.
+    Fma (1, 0, Ecx, 12) [FMA];
     /// CMPXCHG16B.
     Cmpxchg16b (1, 0, Ecx, 13) [CMPXCHG16B];
     /// Process-context identifiers.
@@ -127,6 +129,10 @@ features! {
     Aes (1, 0, Ecx, 25) [AES];
     /// XSAVE, XGETBV and their kin.
     Xsave (1, 0, Ecx, 26) [XSAVE];
+    /// AVX.
+    Avx (1, 0, Ecx, 28) [AVX];
+    /// F16C: conversions of half precision.
+    F16c (1, 0, Ecx, 29) [F16C];
     /// RDRAND.
     Rdrand (1, 0, Ecx, 30) [RDRAND];
     /// A hypervisor is below, and the leaves from 0x40000000 describe it.
@@ -141,6 +147,8 @@ features! {
     TscAdjust (7, 0, Ebx, 1) [];
     /// BMI1.
     Bmi1 (7, 0, Ebx, 3) [BMI1];
+    /// AVX2.
+    Avx2 (7, 0, Ebx, 5) [AVX2];
     /// Supervisor-mode execution prevention.
     Smep (7, 0, Ebx, 7) [];
     /// BMI2.
@@ -159,18 +167,41 @@ features! {
     Clflushopt (7, 0, Ebx, 23) [CLFLUSHOPT];
     /// CLWB.
     Clwb (7, 0, Ebx, 24) [CLWB];
+    /// SHA-1 and SHA-256.
+    Sha (7, 0, Ebx, 29) [SHA];
+    /// PREFETCHWT1, a hint in the space of NOPs.
+    Prefetchwt1 (7, 0, Ecx, 0) [];
     /// User-mode instruction prevention.
     Umip (7, 0, Ecx, 2) [];
     /// Protection keys for user pages.
     Pku (7, 0, Ecx, 3) [PKU];
+    /// UMONITOR, UMWAIT, TPAUSE and IA32_UMWAIT_CONTROL.
+    Waitpkg (7, 0, Ecx, 5) [WAITPKG];
+    /// Arithmetic in GF(2^8).
+    Gfni (7, 0, Ecx, 8) [GFNI];
+    /// AES with YMM registers.
+    Vaes (7, 0, Ecx, 9) [VAES];
+    /// PCLMULQDQ with YMM registers.
+    Vpclmulqdq (7, 0, Ecx, 10) [VPCLMULQDQ];
     /// 57-bit linear addresses, 5-level paging.
     La57 (7, 0, Ecx, 16) [];
     /// RDPID.
     Rdpid (7, 0, Ecx, 22) [RDPID];
+    /// CLDEMOTE, a hint in the space of NOPs.
+    Cldemote (7, 0, Ecx, 25) [];
+    /// MOVDIRI.
+    Movdiri (7, 0, Ecx, 27) [MOVDIRI];
+    /// MOVDIR64B.
+    Movdir64b (7, 0, Ecx, 28) [MOVDIR64B];
     /// Fast short REP MOVSB.
     Fsrm (7, 0, Edx, 4) [];
+    /// SERIALIZE.
+    Serialize (7, 0, Edx, 14) [SERIALIZE];
     /// IA32_ARCH_CAPABILITIES.
     ArchCapabilities (7, 0, Edx, 29) [];
+
+    /// AVX-VNNI.
+    AvxVnni (7, 1, Eax, 4) [AVX_VNNI];
 
     /// XSAVEOPT.
     Xsaveopt (0xd, 1, Eax, 0) [XSAVEOPT];

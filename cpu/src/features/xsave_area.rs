@@ -22,15 +22,25 @@ pub struct Component {
 pub const X87: u64 = 1 << 0;
 /// XCR0's bit of the SSE state.
 pub const SSE: u64 = 1 << 1;
+/// XCR0's bit of the upper halves of the YMM registers.
+pub const AVX: u64 = 1 << 2;
 /// XCR0's bit of PKRU.
 pub const PKRU: u64 = 1 << 9;
 
-/// The components outside the legacy region, in ascending order. PKRU's offset leaves room for AVX's.
-pub const COMPONENTS: &[Component] = &[Component { index: 9, feature: Feature::Pku, offset: 832, size: 8 }];
+/// The components outside the legacy region, in ascending order.
+pub const COMPONENTS: &[Component] = &[
+    Component { index: 2, feature: Feature::Avx, offset: 576, size: 256 },
+    Component { index: 9, feature: Feature::Pku, offset: 832, size: 8 },
+];
 
 /// The bits that XCR0 may have.
 pub fn supported(model: &CpuModel) -> u64 {
     extended(model).fold(X87 | SSE, |bits, component| bits | 1 << component.index)
+}
+
+/// Whether XCR0 may be `value`: x87 state cannot be off, and AVX state needs SSE state (SDM vol. 1, 13.3).
+pub fn allows(model: &CpuModel, value: u64) -> bool {
+    value & X87 != 0 && value & !supported(model) == 0 && (value & AVX == 0 || value & SSE != 0)
 }
 
 /// The components outside the legacy region that `model` has.

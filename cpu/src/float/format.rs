@@ -111,6 +111,8 @@ pub struct Format {
     pub explicit_integer: bool,
 }
 
+/// Half precision.
+pub const F16: Format = Format { precision: 11, exponent_bits: 5, explicit_integer: false };
 /// Single precision.
 pub const F32: Format = Format { precision: 24, exponent_bits: 8, explicit_integer: false };
 /// Double precision.

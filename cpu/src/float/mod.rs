@@ -11,6 +11,8 @@ mod convert;
 mod decimal;
 mod environment;
 mod explog;
+#[cfg(target_arch = "x86_64")]
+mod fma_host;
 mod format;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) mod random;
@@ -31,8 +33,8 @@ pub mod x87_host;
 pub mod x87_soft;
 
 pub use environment::{Env, NanRule, Rounding, status};
-pub use format::{Class, F32, F64, F80, F80_FORMAT, Format, Unpacked};
-pub use sse_soft::{Arith, IntSize};
+pub use format::{Class, F16, F32, F64, F80, F80_FORMAT, Format, Unpacked};
+pub use sse_soft::{Arith, Fused, IntSize};
 pub use x87_soft::Outcome;
 
 #[cfg(target_arch = "x86_64")]

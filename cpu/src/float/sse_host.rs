@@ -3,17 +3,18 @@
 #![expect(unsafe_code, reason = "MXCSR can be set for a few instructions only within one assembly block")]
 
 use super::environment::status::EXCEPTIONS;
+pub use super::fma_host::{fma_f32, fma_f32x4, fma_f64, fma_f64x2};
 use super::sse_soft;
 pub use super::sse_soft::{
-    Arith, IntSize, compare_f32, compare_f32x4, compare_f64, compare_f64x2, f32_to_f64, f32_to_int,
-    f64_to_f32, f64_to_int, fma_f32, fma_f64, int_to_f32, int_to_f64, is_unmasked, order_f32, order_f64,
-    rcp_f32, round_f32, round_f64, rsqrt_f32,
+    Arith, IntSize, compare_f32, compare_f32x4, compare_f64, compare_f64x2, f16_to_f32, f32_to_f16,
+    f32_to_f64, f32_to_int, f64_to_f32, f64_to_int, int_to_f32, int_to_f64, is_unmasked, order_f32,
+    order_f64, rcp_f32, round_f32, round_f64, rsqrt_f32,
 };
 use std::arch::asm;
 use std::arch::x86_64::{__m128, __m128i, _mm_castps_si128, _mm_castsi128_ps};
 
 /// MXCSR's mask bits.
-const MASKS: u32 = 0x1f80;
+pub(super) const MASKS: u32 = 0x1f80;
 /// MXCSR's underflow mask.
 const UNDERFLOW_MASK: u32 = 1 << 11;
 
@@ -46,18 +47,18 @@ macro_rules! run {
 
 /// Whether the masked flags are not those that the guest's masks would give: an exact tiny result raises underflow
 /// only unmasked, and an unmasked exception found before computing hides the later ones.
-fn needs_soft(flags: u16, mxcsr: u32) -> bool {
+pub(super) fn needs_soft(flags: u16, mxcsr: u32) -> bool {
     mxcsr & UNDERFLOW_MASK == 0 || is_unmasked(flags, mxcsr)
 }
 
-fn vector(bits: u128) -> __m128 {
+pub(super) fn vector(bits: u128) -> __m128 {
     // SAFETY: both are 16 bytes for which every bit pattern is valid.
     let integers: __m128i = unsafe { std::mem::transmute(bits) };
     // SAFETY: SSE2 is part of x86-64.
     unsafe { _mm_castsi128_ps(integers) }
 }
 
-fn bits(vector: __m128) -> u128 {
+pub(super) fn bits(vector: __m128) -> u128 {
     // SAFETY: SSE2 is part of x86-64; both are 16 bytes for which every bit pattern is valid.
     unsafe { std::mem::transmute(_mm_castps_si128(vector)) }
 }

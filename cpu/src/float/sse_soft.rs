@@ -5,7 +5,7 @@
 use super::convert::{convert, from_integer, round_to_integer, to_integer};
 use super::environment::status::{BEFORE, EXCEPTIONS, PE};
 use super::environment::{Env, Rounding};
-use super::format::{Class, F32, F64, F80_FORMAT, Format};
+use super::format::{Class, F16, F32, F64, F80_FORMAT, Format};
 use super::round::Value;
 use super::{arith, compare};
 use std::cmp::Ordering;
@@ -27,6 +27,39 @@ pub enum Arith {
     Max,
     /// The square root of b; a is ignored.
     Sqrt,
+}
+
+/// A fused multiplication and addition of three lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fused {
+    /// a * b + c.
+    Add,
+    /// a * b - c.
+    Sub,
+    /// a * b - c in even lanes, a * b + c in odd ones.
+    AddSub,
+    /// a * b + c in even lanes, a * b - c in odd ones.
+    SubAdd,
+    /// -(a * b) + c.
+    NegAdd,
+    /// -(a * b) - c.
+    NegSub,
+}
+
+impl Fused {
+    /// Whether lane `lane` negates the product, and whether it negates the addend. NaNs are not negated.
+    #[inline(always)]
+    pub fn negations(self, lane: u32) -> (bool, bool) {
+        let odd = lane & 1 != 0;
+        match self {
+            Fused::Add => (false, false),
+            Fused::Sub => (false, true),
+            Fused::AddSub => (false, !odd),
+            Fused::SubAdd => (false, odd),
+            Fused::NegAdd => (true, false),
+            Fused::NegSub => (true, true),
+        }
+    }
 }
 
 /// The size of an integer to convert to.
@@ -255,24 +288,77 @@ pub fn round_f64(a: u64, control: u8, mxcsr: u32) -> (u64, u16) {
     (bits as u64, flags)
 }
 
-fn fma(format: Format, a: u128, b: u128, c: u128, mxcsr: u32) -> (u128, u16) {
+fn fma(
+    format: Format,
+    (negate_product, negate_addend): (bool, bool),
+    operands: [u128; 3],
+    mxcsr: u32,
+) -> (u128, u16) {
     let mut env = Env::sse(mxcsr);
-    let [a, b, c] = [a, b, c].map(|x| format.unpack(x, env.daz));
+    let [mut a, b, mut c] = operands.map(|x| format.unpack(x, env.daz));
+    if negate_product {
+        a = a.negated();
+    }
+    if negate_addend {
+        c = c.negated();
+    }
     let value = arith::fma(&mut env, a, b, c);
     let bits = if env.unmasked() & BEFORE != 0 { 0 } else { format.encode(&mut env, value) };
     (bits, flags(&env))
 }
 
-/// a * b + c rounded once.
-pub fn fma_f32(a: u32, b: u32, c: u32, mxcsr: u32) -> (u32, u16) {
-    let (bits, flags) = fma(F32, a.into(), b.into(), c.into(), mxcsr);
+/// Lane 0 of the FMA instructions: plus or minus a * b, plus or minus c, rounded once.
+pub fn fma_f32(operation: Fused, a: u32, b: u32, c: u32, mxcsr: u32) -> (u32, u16) {
+    let (bits, flags) = fma(F32, operation.negations(0), [a, b, c].map(u128::from), mxcsr);
     (bits as u32, flags)
 }
 
-/// a * b + c rounded once.
-pub fn fma_f64(a: u64, b: u64, c: u64, mxcsr: u32) -> (u64, u16) {
-    let (bits, flags) = fma(F64, a.into(), b.into(), c.into(), mxcsr);
+/// As `fma_f32`, in double precision.
+pub fn fma_f64(operation: Fused, a: u64, b: u64, c: u64, mxcsr: u32) -> (u64, u16) {
+    let (bits, flags) = fma(F64, operation.negations(0), [a, b, c].map(u128::from), mxcsr);
     (bits as u64, flags)
+}
+
+fn fma_lanes(format: Format, width: u32, operation: Fused, operands: [u128; 3], mxcsr: u32) -> (u128, u16) {
+    let (mut result, mut flags) = (0, 0);
+    for lane in 0..128 / width {
+        let shift = lane * width;
+        let operands = operands.map(|all| all >> shift & ((1 << width) - 1));
+        let (bits, raised) = fma(format, operation.negations(lane), operands, mxcsr);
+        result |= bits << shift;
+        flags |= raised;
+    }
+    (result, settle(flags, mxcsr))
+}
+
+/// Four single-precision lanes.
+pub fn fma_f32x4(operation: Fused, a: u128, b: u128, c: u128, mxcsr: u32) -> (u128, u16) {
+    fma_lanes(F32, 32, operation, [a, b, c], mxcsr)
+}
+
+/// Two double-precision lanes.
+pub fn fma_f64x2(operation: Fused, a: u128, b: u128, c: u128, mxcsr: u32) -> (u128, u16) {
+    fma_lanes(F64, 64, operation, [a, b, c], mxcsr)
+}
+
+/// VCVTPH2PS. Denormals are converted whatever MXCSR says, and raise nothing.
+pub fn f16_to_f32(a: u16, mxcsr: u32) -> (u32, u16) {
+    let mut env = Env::sse(mxcsr);
+    let x = F16.unpack(u128::from(a), false);
+    let bits = convert(&mut env, x, F32, false);
+    (bits as u32, flags(&env))
+}
+
+/// VCVTPS2PH with its immediate byte. Tiny results are not flushed to zero, whatever MXCSR says.
+pub fn f32_to_f16(a: u32, control: u8, mxcsr: u32) -> (u16, u16) {
+    let mut env = Env { ftz: false, ..Env::sse(mxcsr) };
+    if control & 4 == 0 {
+        env.rounding = Rounding::from_bits(u32::from(control));
+    }
+    let x = F32.unpack(u128::from(a), env.daz);
+    let bits = convert(&mut env, x, F16, true);
+    let flags = if env.unmasked() & BEFORE != 0 { env.status & BEFORE } else { flags(&env) };
+    (bits as u16, flags)
 }
 
 /// The environment of RCPSS and RSQRTSS: 12 bits to nearest, whatever MXCSR says; denormals count as zero.
@@ -318,7 +404,10 @@ mod tests {
         let f = f32::to_bits;
         assert_eq!(arith_f32(Arith::Div, f(1.0), f(3.0), MASKED), (f(1.0 / 3.0), PE));
         assert_eq!(arith_f32(Arith::Min, f(f32::NAN), f(3.0), MASKED), (f(3.0), IE));
-        assert_eq!(fma_f64(2f64.to_bits(), 3f64.to_bits(), 4f64.to_bits(), MASKED), (10f64.to_bits(), 0));
+        assert_eq!(
+            fma_f64(Fused::Add, 2f64.to_bits(), 3f64.to_bits(), 4f64.to_bits(), MASKED),
+            (10f64.to_bits(), 0)
+        );
         assert_eq!(f64_to_int(1e10f64.to_bits(), IntSize::I32, true, MASKED), (i64::from(i32::MIN), IE));
     }
 }

@@ -165,27 +165,28 @@ fn roundings() {
 }
 
 #[test]
-fn fused_multiply_add() {
-    if !is_x86_feature_detected!("fma") {
-        println!("skipped: the host has no FMA");
+fn half_precision() {
+    if !is_x86_feature_detected!("f16c") {
+        println!("skipped: the host has no F16C");
         return;
     }
     for (mut random, mxcsr) in inputs() {
-        let (a, b) = (random.f32(), random.f32());
-        // The third operand is the first, so that one host form serves: x = x * y + x.
-        let host = host!("vfmadd132ss {x}, {x}, {y}", mxcsr, a, b);
+        let half = random.next() as u16;
+        let host = host!("vcvtph2ps {x}, {y}", mxcsr, 0u32, half);
         let expected = (host.vector as u32, host.flags);
-        assert_eq!(soft::fma_f32(a, b, a, mxcsr), expected, "{a:#x} {b:#x} {mxcsr:#x}");
-        let (a, b) = (random.f64(), random.f64());
-        let host = host!("vfmadd132sd {x}, {x}, {y}", mxcsr, a, b);
-        assert_eq!(soft::fma_f64(a, b, a, mxcsr), (host.vector, host.flags), "{a:#x} {b:#x} {mxcsr:#x}");
-        // y * y - x cancels when x is near y squared.
-        let square = (f64::from_bits(b) * f64::from_bits(b)).to_bits();
-        let host = host!("vfmsub231sd {x}, {y}, {y}", mxcsr, square, b);
-        let negated = square ^ 1 << 63;
-        if !f64::from_bits(square).is_nan() {
-            let got = soft::fma_f64(b, b, negated, mxcsr);
-            assert_eq!(got, (host.vector, host.flags), "{b:#x} {mxcsr:#x}");
+        assert_eq!(soft::f16_to_f32(half, mxcsr), expected, "{half:#x} {mxcsr:#x}");
+        // Half of the singles have an exponent that a half might have.
+        let single = random.f32();
+        let near = single & 0x80ff_ffff | (0x3000_0000 + ((random.next() as u32 & 15) << 24));
+        for a in [single, near] {
+            macro_rules! controls {
+                ($($control:literal)*) => {$(
+                    let host = host!(concat!("vcvtps2ph {x}, {y}, ", $control), mxcsr, 0u32, a);
+                    let expected = (host.vector as u16, host.flags);
+                    assert_eq!(soft::f32_to_f16(a, $control, mxcsr), expected, "{} {a:#x} {mxcsr:#x}", $control);
+                )*};
+            }
+            controls!(0 1 2 3 4 7 8 12);
         }
     }
 }

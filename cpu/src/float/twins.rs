@@ -3,7 +3,7 @@
 
 use super::environment::status::{BEFORE, C1, C2, EXCEPTIONS, OE, UE};
 use super::random::Random;
-use super::{Arith, F80, Outcome, sse_host, sse_soft, x87_host, x87_soft};
+use super::{Arith, F80, Fused, Outcome, sse_host, sse_soft, x87_host, x87_soft};
 use std::fmt::Debug;
 
 /// Operand tuples tried per function.
@@ -199,5 +199,60 @@ fn sse_vectors() {
             let host = sse_host::arith_f64x2(operation, c, d, mxcsr);
             assert_eq!(host, sse_soft::arith_f64x2(operation, c, d, mxcsr), "{operation:?} seed {seed:#x}");
         }
+    }
+}
+
+const FUSED: [Fused; 6] =
+    [Fused::Add, Fused::Sub, Fused::AddSub, Fused::SubAdd, Fused::NegAdd, Fused::NegSub];
+
+/// Three operands of which the last may be near the product of the others, so that the sum cancels.
+fn fused_operands<T: Copy>(
+    random: &mut Random,
+    one: impl Fn(&mut Random) -> T,
+    product: impl Fn(T, T) -> T,
+) -> [T; 3] {
+    let (a, b, c) = (one(random), one(random), one(random));
+    [a, b, if random.below(3) == 0 { product(a, b) } else { c }]
+}
+
+fn fused_f32(random: &mut Random) -> [u32; 3] {
+    fused_operands(random, Random::f32, |a, b| (f32::from_bits(a) * f32::from_bits(b)).to_bits() ^ a & 1)
+}
+
+fn fused_f64(random: &mut Random) -> [u64; 3] {
+    fused_operands(random, Random::f64, |a, b| (f64::from_bits(a) * f64::from_bits(b)).to_bits() ^ a & 1)
+}
+
+/// Vectors whose lanes are four, or two, triples.
+fn transposed<const N: usize>(lanes: [[u128; 3]; N]) -> [u128; 3] {
+    std::array::from_fn(|k| (0..N).fold(0, |all, i| all | lanes[i][k] << (128 / N * i)))
+}
+
+#[test]
+fn fused_multiply_add() {
+    if !is_x86_feature_detected!("fma") {
+        println!("skipped: the host has no FMA");
+        return;
+    }
+    for seed in seeds() {
+        let mut random = Random(seed);
+        let mxcsr = random.mxcsr();
+        macro_rules! compare {
+            ($name:ident, $operands:expr) => {
+                let [a, b, c] = $operands;
+                for operation in FUSED {
+                    let host = sse_host::$name(operation, a, b, c, mxcsr);
+                    let soft = sse_soft::$name(operation, a, b, c, mxcsr);
+                    assert_eq!(
+                        host, soft,
+                        "{operation:?} seed {seed:#x} mxcsr {mxcsr:#x} a {a:#x} b {b:#x} c {c:#x}"
+                    );
+                }
+            };
+        }
+        compare!(fma_f32, fused_f32(&mut random));
+        compare!(fma_f64, fused_f64(&mut random));
+        compare!(fma_f32x4, transposed([(); 4].map(|()| fused_f32(&mut random).map(u128::from))));
+        compare!(fma_f64x2, transposed([(); 2].map(|()| fused_f64(&mut random).map(u128::from))));
     }
 }

@@ -4,6 +4,7 @@ use super::flags::{set_add, set_sub};
 use super::operand::{Memory, Register, Target, by_width, width_of};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::stack_fault;
 use crate::op::{Op, reg};
 use crate::ops::{Hard, Meaning, MicroOps};
 use crate::state::bits;
@@ -111,7 +112,7 @@ fn cmpxchg16b(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     };
     let expected = pair(cpu, reg::RDX, reg::RAX);
     let new = pair(cpu, reg::RCX, reg::RBX);
-    let old = cpu.compare_exchange_16(linear, expected, new)?;
+    let old = cpu.compare_exchange_16(linear, expected, new).map_err(|fault| stack_fault(op, fault))?;
     if old != expected {
         cpu.put::<W64>(reg::RDX, (old >> 64) as u64);
         cpu.put::<W64>(reg::RAX, old as u64);

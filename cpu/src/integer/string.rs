@@ -100,8 +100,9 @@ struct Outs;
 impl Element for Movs {
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         let from = cpu.source_linear(op, W::BYTES)?;
-        let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
+        // The source faults before the destination is looked at.
         let value = cpu.load_element::<W>(from)?;
+        let to = cpu.destination_linear(op, W::BYTES, Access::Write)?;
         cpu.store_element::<W>(to, value)?;
         let stride = cpu.string_stride(W::BYTES);
         cpu.advance_string(reg::RSI, op, stride);
@@ -179,8 +180,8 @@ impl Element for Cmps {
     const COMPARES: bool = true;
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         let first = cpu.source_linear(op, W::BYTES)?;
-        let second = cpu.destination_linear(op, W::BYTES, Access::Read)?;
         let a = cpu.load_element::<W>(first)?;
+        let second = cpu.destination_linear(op, W::BYTES, Access::Read)?;
         let b = cpu.load_element::<W>(second)?;
         set_compare_flags::<W>(cpu, a, b);
         let stride = cpu.string_stride(W::BYTES);
@@ -224,7 +225,9 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
         return E::one::<W>(cpu, op);
     }
     let runs = runs_allowed(cpu, op);
-    let mut turn = ELEMENTS_PER_TURN;
+    // A single step is one element.
+    let stepped = cpu.state.flags.system & bits::RFLAGS_TF != 0;
+    let mut turn = if stepped { 1 } else { ELEMENTS_PER_TURN };
     loop {
         let count = cpu.string_register(reg::RCX, op);
         if count == 0 {
@@ -248,6 +251,8 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
         if !ended && (turn == 0 || cpu.block_limit == 0 || cpu.attention.peek() != 0) {
             let start = cpu.instruction_start(op.length);
             cpu.state.set_rip(start);
+            // What interrupts before the last element pushes RF set (SDM vol. 3, 18.3.1.1).
+            cpu.state.flags.system |= bits::RFLAGS_RF;
             cpu.end_block();
             return Ok(());
         }

@@ -6,8 +6,9 @@ use super::tier::HotTier;
 use crate::backend::{Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
 use crate::mode::ModeKey;
+use crate::op::Op;
 use crate::state::{Activity, SegmentIndex, bits};
-use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+use iced_x86::{Code, Decoder, DecoderOptions, Formatter, IntelFormatter};
 use rx86_softmmu::Attention;
 
 impl<T: HotTier> Interpreter<T> {
@@ -117,14 +118,15 @@ impl<T: HotTier> Interpreter<T> {
         let resumed = self.cpu.state.flags.system & bits::RFLAGS_RF != 0;
         self.cpu.state.sti_shadow = false;
         self.cpu.state.mov_ss_shadow = false;
+        let start = self.cpu.state.rip();
         let outcome = self.execute_first(id);
         self.cpu.end_block();
         if outcome.is_err() {
             // A faulting instruction does not use its shadow up.
             (self.cpu.state.sti_shadow, self.cpu.state.mov_ss_shadow) = shadows;
-            return outcome;
+            return outcome.map(|_| ());
         }
-        if resumed {
+        if resumed && !outcome.is_ok_and(|op| sets_resume_flag(&op, start == self.cpu.state.rip())) {
             self.cpu.state.flags.system &= !bits::RFLAGS_RF;
         }
         if trap && !self.cpu.state.mov_ss_shadow {
@@ -133,11 +135,13 @@ impl<T: HotTier> Interpreter<T> {
         Ok(())
     }
 
-    fn execute_first(&mut self, id: BlockId) -> Result<(), Exception> {
+    /// Executes the block's first instruction, which the result names.
+    fn execute_first(&mut self, id: BlockId) -> Result<Op, Exception> {
+        // No block is empty, and none is dropped between its lookup and here.
         let Some((run, op)) =
             self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| (op.run, op.op))
         else {
-            return Ok(());
+            return Err(Exception::UD);
         };
         self.cpu.block_limit = 1;
         let next = self.cpu.state.rip().wrapping_add(u64::from(op.length));
@@ -148,7 +152,7 @@ impl<T: HotTier> Interpreter<T> {
             return Err(exception);
         }
         self.cpu.stats.instructions += 1;
-        Ok(())
+        Ok(op)
     }
 
     /// Prints the instruction at RIP.
@@ -166,4 +170,12 @@ impl<T: HotTier> Interpreter<T> {
         IntelFormatter::new().format(&instruction, &mut text);
         tracing::trace!(target: "rx86::instruction", "{rip:#x} {text}");
     }
+}
+
+/// Whether RF is not to be cleared behind this instruction: IRET has loaded it, and a repeated string instruction that is
+/// not at its end has set it.
+fn sets_resume_flag(op: &Op, repeats: bool) -> bool {
+    let code = op.iced_code();
+    let iret = matches!(code, Code::Iretw | Code::Iretd | Code::Iretq);
+    iret || repeats && code.is_string_instruction()
 }

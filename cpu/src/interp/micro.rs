@@ -4,6 +4,7 @@
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::{not_canonical_stack, stack_fault};
 use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op, Reg, op_flags, reg};
 use crate::ops::{Hard, MicroOps};
@@ -97,18 +98,6 @@ fn compare_exchange<W: Width>(host: *mut u8, old: u64, new: u64) -> bool {
             _ => AtomicU64::from_ptr(host.cast()).compare_exchange(old, new, success, failure).is_ok(),
         }
     }
-}
-
-/// An address that is not canonical raises #SS instead of #GP if it is in the stack segment (SDM vol. 1, 3.3.7.1).
-#[cold]
-fn not_canonical_stack(fault: Exception) -> Exception {
-    if fault == Exception::gp(0) { Exception::ss(0) } else { fault }
-}
-
-/// The fault of a memory operand's access, which may be in the stack segment.
-#[cold]
-fn stack_fault(op: &Op, fault: Exception) -> Exception {
-    if usize::from(op.segment) == SegmentIndex::SS { not_canonical_stack(fault) } else { fault }
 }
 
 impl MicroOps for Cpu {

@@ -1,5 +1,6 @@
 //! AES rounds and carry-less multiplication (SDM vol. 1, 12.13; FIPS 197).
 
+use super::crypto;
 use super::lanes::{Lane, Vector};
 use super::logic::pxor;
 use super::operand::{packed, packed_immediate};
@@ -7,7 +8,7 @@ use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic};
 
 /// Multiplication by x in GF(2^8) modulo x^8 + x^4 + x^3 + x + 1.
-const fn double(a: u8) -> u8 {
+pub(super) const fn double(a: u8) -> u8 {
     (a << 1) ^ (0x1b & (a >> 7).wrapping_neg())
 }
 
@@ -102,10 +103,14 @@ pub(crate) fn aeskeygenassist(_a: Vector, b: Vector, immediate: u8) -> Vector {
     u32::join([x1, x1.rotate_right(8) ^ constant, x3, x3.rotate_right(8) ^ constant])
 }
 
-/// The product of two polynomials over GF(2).
+/// The product of two polynomials over GF(2), four bits of `b` at a time.
 pub(crate) fn carryless_product(a: u64, b: u64) -> Vector {
-    let product =
-        (0..64).fold(0, |product, i| product ^ (u128::from(a) << i & u128::from(b >> i & 1).wrapping_neg()));
+    let mut multiples = [0u128; 16];
+    for i in 1..16 {
+        let even = multiples[i / 2] << 1;
+        multiples[i] = if i & 1 == 0 { even } else { even ^ u128::from(a) };
+    }
+    let product = (0..16).rev().fold(0, |product, i| product << 4 ^ multiples[(b >> (4 * i) & 15) as usize]);
     Vector::from_bits(product)
 }
 
@@ -118,13 +123,13 @@ pub(crate) fn pclmulqdq(a: Vector, b: Vector, immediate: u8) -> Vector {
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
-        Aesenc => |cpu, op| packed(cpu, op, aesenc),
-        Aesenclast => |cpu, op| packed(cpu, op, aesenclast),
-        Aesdec => |cpu, op| packed(cpu, op, aesdec),
-        Aesdeclast => |cpu, op| packed(cpu, op, aesdeclast),
-        Aesimc => |cpu, op| packed(cpu, op, aesimc),
-        Aeskeygenassist => |cpu, op| packed_immediate(cpu, op, aeskeygenassist),
-        Pclmulqdq => |cpu, op| packed_immediate(cpu, op, pclmulqdq),
+        Aesenc => |cpu, op| packed(cpu, op, crypto::aesenc),
+        Aesenclast => |cpu, op| packed(cpu, op, crypto::aesenclast),
+        Aesdec => |cpu, op| packed(cpu, op, crypto::aesdec),
+        Aesdeclast => |cpu, op| packed(cpu, op, crypto::aesdeclast),
+        Aesimc => |cpu, op| packed(cpu, op, crypto::aesimc),
+        Aeskeygenassist => |cpu, op| packed_immediate(cpu, op, crypto::aeskeygenassist),
+        Pclmulqdq => |cpu, op| packed_immediate(cpu, op, crypto::pclmulqdq),
         _ => return None,
     })
 }

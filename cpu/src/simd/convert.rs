@@ -150,7 +150,7 @@ fn put_int(cpu: &mut Cpu, op: &Op, size: IntSize, value: i64) {
 }
 
 #[inline(always)]
-fn ss_to_int(cpu: &mut Cpu, op: &Op, size: IntSize, truncate: bool) -> Result<(), Exception> {
+pub(super) fn ss_to_int(cpu: &mut Cpu, op: &Op, size: IntSize, truncate: bool) -> Result<(), Exception> {
     let source = cpu.double_source(op, 1)?;
     let (value, flags) = quick::f32_to_int(source, size, truncate, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;
@@ -159,7 +159,7 @@ fn ss_to_int(cpu: &mut Cpu, op: &Op, size: IntSize, truncate: bool) -> Result<()
 }
 
 #[inline(always)]
-fn sd_to_int(cpu: &mut Cpu, op: &Op, size: IntSize, truncate: bool) -> Result<(), Exception> {
+pub(super) fn sd_to_int(cpu: &mut Cpu, op: &Op, size: IntSize, truncate: bool) -> Result<(), Exception> {
     let source = cpu.quad_source(op, 1)?;
     let (value, flags) = quick::f64_to_int(source, size, truncate, cpu.state.mxcsr);
     cpu.raise_simd(flags)?;

@@ -11,6 +11,7 @@ use crate::op::Op;
 use crate::ops::Hard;
 use crate::state::{ArithFlags, bits};
 use iced_x86::{Code, Instruction, Mnemonic};
+use std::array::from_fn;
 use std::cmp::Ordering;
 
 /// The flags of several lanes together: an unmasked exception found before computing, in any lane, keeps all lanes
@@ -128,7 +129,7 @@ fn set_order(cpu: &mut Cpu, order: Option<Ordering>) {
 }
 
 #[inline(always)]
-fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
+pub(super) fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
     let b = cpu.double_source(op, 1)?;
     let a = cpu.vector(op.regs[0]).low() as u32;
     let (order, flags) = quick::order_f32(a, b, quiet, cpu.state.mxcsr);
@@ -138,7 +139,7 @@ fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
 }
 
 #[inline(always)]
-fn order_sd(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
+pub(super) fn order_sd(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
     let b = cpu.quad_source(op, 1)?;
     let a = cpu.vector(op.regs[0]).low();
     let (order, flags) = quick::order_f64(a, b, quiet, cpu.state.mxcsr);
@@ -202,23 +203,43 @@ pub(crate) fn roundpd(a: Vector, control: u8, mxcsr: u32) -> (Vector, u16) {
     each_f64(a, mxcsr, |a| quick::round_f64(a, control, mxcsr))
 }
 
-/// DPPS: the products that bits 4 to 7 of the immediate choose, summed in pairs, into the lanes that bits 0 to 3
-/// choose. An unmasked exception ends the computation at its step.
-pub(crate) fn dpps(a: Vector, b: Vector, immediate: u8, mxcsr: u32) -> (Vector, u16) {
+/// DPPS in each of the 128-bit lanes: the products that bits 4 to 7 of the immediate choose, summed in pairs, into the
+/// elements that bits 0 to 3 choose. An unmasked exception in any lane ends the computation at its step.
+pub(crate) fn dpps<const N: usize>(
+    a: [Vector; N],
+    b: [Vector; N],
+    immediate: u8,
+    mxcsr: u32,
+) -> ([Vector; N], u16) {
     let chosen = u32::build(|i| u32::from(immediate >> (4 + i) & 1).wrapping_neg());
-    let (products, mut flags) = quick::arith_f32x4(Arith::Mul, pand(a, chosen), pand(b, chosen), mxcsr);
+    let mut raised = 0;
+    let products: [Vector; N] = from_fn(|i| {
+        let (product, flags) = quick::arith_f32x4(Arith::Mul, pand(a[i], chosen), pand(b[i], chosen), mxcsr);
+        raised |= flags;
+        pand(product, chosen)
+    });
+    let mut flags = settle(raised, mxcsr);
     if sse::is_unmasked(flags, mxcsr) {
-        return (Vector::ZERO, flags);
+        return ([Vector::ZERO; N], flags);
     }
-    let p = u32::split(pand(products, chosen));
-    let (low, raised_low) = quick::arith_f32(Arith::Add, p[0], p[1], mxcsr);
-    let (high, raised_high) = quick::arith_f32(Arith::Add, p[2], p[3], mxcsr);
-    flags |= settle(raised_low | raised_high, mxcsr);
+    raised = 0;
+    let mut add = |a, b| {
+        let (sum, flags) = quick::arith_f32(Arith::Add, a, b, mxcsr);
+        raised |= flags;
+        sum
+    };
+    let pairs = products.map(u32::split).map(|p| (add(p[0], p[1]), add(p[2], p[3])));
+    flags |= settle(raised, mxcsr);
     if sse::is_unmasked(flags, mxcsr) {
-        return (Vector::ZERO, flags);
+        return ([Vector::ZERO; N], flags);
     }
-    let (sum, raised) = quick::arith_f32(Arith::Add, low, high, mxcsr);
-    (u32::build(|i| if immediate >> i & 1 != 0 { sum } else { 0 }), flags | raised)
+    raised = 0;
+    let sums = pairs.map(|(low, high)| {
+        let (sum, flags) = quick::arith_f32(Arith::Add, low, high, mxcsr);
+        raised |= flags;
+        u32::build(|i| if immediate >> i & 1 != 0 { sum } else { 0 })
+    });
+    (sums, flags | settle(raised, mxcsr))
 }
 
 /// DPPD: as DPPS, with two lanes.
@@ -248,7 +269,12 @@ fn select_immediate(instruction: &Instruction) -> Option<Hard> {
         Roundsd => {
             |cpu, op| scalar_f64(cpu, op, |_, b, mxcsr| quick::round_f64(b, op.immediate as u8, mxcsr))
         }
-        Dpps => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| dpps(a, b, op.immediate as u8, mxcsr)),
+        Dpps => |cpu, op| {
+            packed_float(cpu, op, |a, b, mxcsr| {
+                let ([value], flags) = dpps([a], [b], op.immediate as u8, mxcsr);
+                (value, flags)
+            })
+        },
         Dppd => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| dppd(a, b, op.immediate as u8, mxcsr)),
         _ => return None,
     })

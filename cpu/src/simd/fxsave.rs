@@ -4,6 +4,7 @@ use super::mxcsr::{MXCSR_MASK, check_mxcsr};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::float::status::EXCEPTIONS;
+use crate::memory::stack_fault;
 use crate::mode::ModeKey;
 use crate::op::Op;
 use crate::ops::Hard;
@@ -149,7 +150,15 @@ pub(super) fn area_linear(
     access: Access,
 ) -> Result<u64, Exception> {
     let linear = cpu.operand_linear(op, bytes, access)?;
-    if linear & (alignment - 1) == 0 { Ok(linear) } else { Err(Exception::gp(0)) }
+    if linear & (alignment - 1) != 0 {
+        return Err(Exception::gp(0));
+    }
+    // An area is accessed in parts, which do not know the segment.
+    if cpu.is_canonical(linear) && cpu.is_canonical(linear.wrapping_add(bytes - 1)) {
+        Ok(linear)
+    } else {
+        Err(stack_fault(op, Exception::gp(0)))
+    }
 }
 
 fn save(cpu: &mut Cpu, op: &Op, pointers: Pointers) -> Result<(), Exception> {

@@ -1,4 +1,5 @@
-//! MMX and SSE to SSE4.2, AES, PCLMULQDQ, and the saving of extended state (SDM vol. 1, chapters 9 to 13).
+//! MMX and SSE to SSE4.2, AES, PCLMULQDQ, SHA, GFNI, AVX and AVX2 with their kin (in `vex`), and the saving of extended
+//! state (SDM vol. 1, chapters 9 to 14).
 //!
 //! What an instruction computes is a leaf: a pure function on 128-bit values (`paddb(a, b)`), written once. A row in
 //! a sub-family's table ties a mnemonic to its leaf and to an operand shape from `operand` or `mmx`. Floating-point
@@ -7,8 +8,15 @@
 mod aes;
 mod compare;
 mod convert;
+mod crypto;
+#[cfg(target_arch = "x86_64")]
+mod crypto_host;
 mod float;
+mod fma;
+#[cfg(target_arch = "x86_64")]
+mod fma_host;
 mod fxsave;
+mod gfni;
 mod integer;
 mod lanes;
 mod logic;
@@ -17,19 +25,24 @@ mod moves;
 pub mod mxcsr;
 mod operand;
 mod quick;
+mod sha;
 mod shift;
 mod shuffle;
 mod sse41;
 mod string;
 #[cfg(test)]
 mod tests;
+mod vex;
 mod xsave;
 
 use crate::ops::Hard;
-use iced_x86::Instruction;
+use iced_x86::{EncodingKind, Instruction};
 
 /// The meaning of an instruction of this family.
 pub fn select(instruction: &Instruction) -> Option<Hard> {
+    if instruction.encoding() == EncodingKind::VEX {
+        return vex::select(instruction);
+    }
     moves::select(instruction)
         .or_else(|| logic::select(instruction))
         .or_else(|| integer::select(instruction))
@@ -42,6 +55,8 @@ pub fn select(instruction: &Instruction) -> Option<Hard> {
         .or_else(|| sse41::select(instruction))
         .or_else(|| string::select(instruction))
         .or_else(|| aes::select(instruction))
+        .or_else(|| sha::select(instruction))
+        .or_else(|| gfni::select(instruction))
         .or_else(|| fxsave::select(instruction))
         .or_else(|| xsave::select(instruction))
 }

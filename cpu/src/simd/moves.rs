@@ -79,7 +79,7 @@ fn load_high(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-fn store_high(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn store_high(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = cpu.vector(op.regs[1]).high();
     cpu.store_bytes(op, value.to_le_bytes())
 }
@@ -90,24 +90,24 @@ fn movddup(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-fn movd_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn movd_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = read_general::<W32>(cpu, op)?;
     cpu.set_vector(op.regs[0], Vector::from_low(value));
     Ok(())
 }
 
-fn movq_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn movq_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = read_general::<W64>(cpu, op)?;
     cpu.set_vector(op.regs[0], Vector::from_low(value));
     Ok(())
 }
 
-fn movd_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn movd_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = cpu.vector(op.regs[1]).low() as u32;
     write_general::<W32>(cpu, op, u64::from(value))
 }
 
-fn movq_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn movq_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = cpu.vector(op.regs[1]).low();
     write_general::<W64>(cpu, op, value)
 }
@@ -209,7 +209,7 @@ fn movnti64(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 
 /// The most significant bits of `count` lanes of `width` bits, lane 0 lowest.
 #[inline(always)]
-fn sign_mask(vector: Vector, width: u32, count: u32) -> u64 {
+pub(super) fn sign_mask(vector: Vector, width: u32, count: u32) -> u64 {
     let vector = vector.bits();
     (0..count).fold(0, |mask, i| mask | ((vector >> (width * i + width - 1)) as u64 & 1) << i)
 }
@@ -272,7 +272,7 @@ fn masked_store(cpu: &mut Cpu, op: &Op, data: &[u8], mask: &[u8]) -> Result<(), 
     Ok(())
 }
 
-fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let (data, mask) = (cpu.vector(op.regs[1]), cpu.vector(op.regs[2]));
     masked_store(cpu, op, &data.to_bytes(), &mask.to_bytes())
 }

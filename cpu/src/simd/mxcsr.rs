@@ -38,14 +38,14 @@ pub(super) fn check_mxcsr(mxcsr: u32) -> Result<(), Exception> {
     if mxcsr & !MXCSR_MASK == 0 { Ok(()) } else { Err(Exception::gp(0)) }
 }
 
-fn ldmxcsr(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn ldmxcsr(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let value = u32::from_le_bytes(cpu.load_bytes(op)?);
     check_mxcsr(value)?;
     cpu.state.mxcsr = value;
     Ok(())
 }
 
-fn stmxcsr(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn stmxcsr(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.store_bytes(op, cpu.state.mxcsr.to_le_bytes())
 }
 

@@ -37,7 +37,7 @@ impl Cpu {
         }
         let linear = self.operand_linear(op, 16, Access::Read)?;
         check_alignment(linear)?;
-        Ok(Vector::from_bytes(self.read_linear(linear)?))
+        Ok(Vector::from_bytes(self.read_operand(op, linear)?))
     }
 
     /// Operand `position`: an XMM register, or 128 bits of memory anywhere.
@@ -48,7 +48,7 @@ impl Cpu {
             return Ok(self.vector(register));
         }
         let linear = self.operand_linear(op, 16, Access::Read)?;
-        Ok(Vector::from_bytes(self.read_linear(linear)?))
+        Ok(Vector::from_bytes(self.read_operand(op, linear)?))
     }
 
     /// Operand `position`: the low quadword of an XMM register, or a quadword of memory.
@@ -75,14 +75,14 @@ impl Cpu {
     #[inline(always)]
     pub(super) fn load_bytes<const N: usize>(&mut self, op: &Op) -> Result<[u8; N], Exception> {
         let linear = self.operand_linear(op, N as u64, Access::Read)?;
-        self.read_linear(linear)
+        self.read_operand(op, linear)
     }
 
     /// Writes `N` bytes of the memory operand.
     #[inline(always)]
     pub(super) fn store_bytes<const N: usize>(&mut self, op: &Op, data: [u8; N]) -> Result<(), Exception> {
         let linear = self.operand_linear(op, N as u64, Access::Write)?;
-        self.write_linear(linear, data)
+        self.write_operand(op, linear, data)
     }
 
     /// Writes 128 bits to operand 0: an XMM register, or aligned memory.
@@ -94,7 +94,7 @@ impl Cpu {
         }
         let linear = self.operand_linear(op, 16, Access::Write)?;
         check_alignment(linear)?;
-        self.write_linear(linear, value.to_bytes())
+        self.write_operand(op, linear, value.to_bytes())
     }
 
     /// Replaces the low quadword of an XMM register.

@@ -214,7 +214,8 @@ macro_rules! to_integers {
             sse::$to_int(a, size, truncate, mxcsr)
         }
 
-        /// Whether one of legacy SSE's eight comparison predicates holds; nothing if the operands need a closer look.
+        /// Whether a comparison predicate holds; nothing if the operands need a closer look. Of ordered operands,
+        /// predicates 8 to 31 say the same as 0 to 7.
         #[inline(always)]
         fn $holds(predicate: u8, a: $bits, b: $bits) -> Option<bool> {
             if !$plain(a) || !$plain(b) {

@@ -143,12 +143,12 @@ fn low_bytes<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<Vector, Exception
 
 /// The bit position of lane `immediate` of width `W`.
 #[inline(always)]
-fn lane_shift<W: Width>(immediate: u64) -> u32 {
+pub(super) fn lane_shift<W: Width>(immediate: u64) -> u32 {
     immediate as u32 % (128 / W::BITS) * W::BITS
 }
 
 /// PEXTRB, PEXTRW, PEXTRD, PEXTRQ, EXTRACTPS: memory takes the lane, a general register its zero-extension.
-fn extract<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
+pub(super) fn extract<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let lane = (cpu.state.xmm(op.regs[1]) >> lane_shift::<W>(op.immediate)) as u64 & W::MASK;
     match op.regs[0] {
         reg::NONE => write_general::<W>(cpu, op, lane),

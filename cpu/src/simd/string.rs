@@ -138,7 +138,7 @@ pub(crate) fn mask(result: u16, immediate: u8) -> Vector {
 
 /// Where the lengths come from.
 #[derive(Clone, Copy)]
-enum Lengths {
+pub(super) enum Lengths {
     /// The strings end with a zero.
     Implicit,
     /// EAX and EDX.
@@ -170,13 +170,13 @@ fn compare(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(u16, u8), Except
     Ok((comparison.result, immediate))
 }
 
-fn to_index(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(), Exception> {
+pub(super) fn to_index(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(), Exception> {
     let (result, immediate) = compare(cpu, op, lengths)?;
     cpu.put::<W32>(reg::RCX, u64::from(index(result, immediate)));
     Ok(())
 }
 
-fn to_mask(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(), Exception> {
+pub(super) fn to_mask(cpu: &mut Cpu, op: &Op, lengths: Lengths) -> Result<(), Exception> {
     let (result, immediate) = compare(cpu, op, lengths)?;
     cpu.set_vector(0, mask(result, immediate));
     Ok(())

@@ -9,39 +9,70 @@ use super::fxsave::{
 use super::mxcsr::MXCSR_INITIAL;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
-use crate::features::xsave_area::{COMPONENTS, Component, HEADER_END, PKRU, SSE, X87 as X87_BIT};
+use crate::features::xsave_area::{AVX, COMPONENTS, Component, HEADER_END, PKRU, SSE, X87 as X87_BIT};
 use crate::op::{Op, reg};
 use crate::ops::{Hard, MicroOps};
-use crate::state::{Vcpu, X87, bits};
+use crate::state::{X87, bits};
 use crate::width::W32;
 use iced_x86::{Code, Instruction};
 use rx86_softmmu::Access;
 
-/// XCR0 bit of the AVX component; MXCSR is saved for it too.
-const AVX: u64 = 1 << 2;
 /// XCOMP_BV bit 63: the area is compacted.
 const COMPACTED: u64 = 1 << 63;
 
 /// Bytes of the XSAVE header.
 const HEADER_BYTES: usize = HEADER_END as usize - LEGACY_BYTES;
 /// The largest component beyond the legacy area that the buffers here have room for.
-const LARGEST: usize = 8;
+const LARGEST: usize = 256;
 
-/// What extended component `index` of `state` looks like in memory.
-fn image(state: &Vcpu, index: u32) -> [u8; LARGEST] {
+/// What extended component `component` looks like in memory.
+fn image(cpu: &Cpu, component: &Component) -> [u8; LARGEST] {
     let mut image = [0; LARGEST];
-    if 1 << index == PKRU {
-        image[..4].copy_from_slice(&state.pkru.to_le_bytes());
+    match mask(component) {
+        AVX => {
+            let registers = &cpu.state.zmm[..usize::from(xmm_count(cpu))];
+            for (bytes, register) in image.as_chunks_mut::<8>().0.chunks_exact_mut(2).zip(registers) {
+                bytes[0] = register.0[2].to_le_bytes();
+                bytes[1] = register.0[3].to_le_bytes();
+            }
+        }
+        PKRU => image[..4].copy_from_slice(&cpu.state.pkru.to_le_bytes()),
+        _ => {}
     }
     image
 }
 
-/// Loads extended component `index`; zeros are its initial configuration.
-fn load(cpu: &mut Cpu, index: u32, image: &[u8; LARGEST]) {
-    if 1 << index == PKRU {
-        let pkru = u32::from_le_bytes([image[0], image[1], image[2], image[3]]);
-        cpu.state.pkru = pkru;
-        cpu.mmu.set_pkru(pkru);
+/// Whether extended component `component` is not in its initial configuration.
+fn is_used(cpu: &Cpu, component: &Component) -> bool {
+    match mask(component) {
+        AVX => cpu.state.zmm[..usize::from(xmm_count(cpu))].iter().any(|zmm| zmm.0[2] | zmm.0[3] != 0),
+        PKRU => cpu.state.pkru != 0,
+        _ => false,
+    }
+}
+
+/// The bytes of a component that the mode accesses: those of YMM8 to YMM15 only in 64-bit mode.
+fn accessed_bytes(cpu: &Cpu, component: &Component) -> usize {
+    if mask(component) == AVX { 16 * usize::from(xmm_count(cpu)) } else { component.size as usize }
+}
+
+/// Loads extended component `component`; zeros are its initial configuration.
+fn load(cpu: &mut Cpu, component: &Component, image: &[u8; LARGEST]) {
+    match mask(component) {
+        AVX => {
+            let count = usize::from(xmm_count(cpu));
+            let quads = image.as_chunks::<8>().0.chunks_exact(2);
+            for (register, bytes) in cpu.state.zmm[..count].iter_mut().zip(quads) {
+                register.0[2] = u64::from_le_bytes(bytes[0]);
+                register.0[3] = u64::from_le_bytes(bytes[1]);
+            }
+        }
+        PKRU => {
+            let pkru = u32::from_le_bytes([image[0], image[1], image[2], image[3]]);
+            cpu.state.pkru = pkru;
+            cpu.mmu.set_pkru(pkru);
+        }
+        _ => {}
     }
 }
 
@@ -97,9 +128,7 @@ fn in_use(cpu: &Cpu) -> u64 {
     let set = |condition: bool, mask: u64| if condition { mask } else { 0 };
     let legacy =
         set(state.x87 != X87::default(), X87_BIT) | set((0..xmm_count(cpu)).any(|i| state.xmm(i) != 0), SSE);
-    COMPONENTS.iter().fold(legacy, |used, component| {
-        used | set(image(state, component.index).iter().any(|&byte| byte != 0), mask(component))
-    })
+    COMPONENTS.iter().fold(legacy, |used, component| used | set(is_used(cpu, component), mask(component)))
 }
 
 fn save(cpu: &mut Cpu, op: &Op, saving: Saving, pointers: Pointers) -> Result<(), Exception> {
@@ -122,9 +151,10 @@ fn save(cpu: &mut Cpu, op: &Op, saving: Saving, pointers: Pointers) -> Result<()
     save_legacy(cpu, linear, written, wanted, saving, pointers)?;
     for (component, offset) in layout(wanted, saving.compacted()) {
         if written & mask(component) != 0 {
-            let bytes = image(&cpu.state, component.index);
+            let image = image(cpu, component);
             let at = linear.wrapping_add(u64::from(offset));
-            cpu.write_bytes(at, &bytes[..component.size as usize])?;
+            let bytes = accessed_bytes(cpu, component);
+            cpu.write_bytes(at, &image[..bytes])?;
         }
     }
     let header = linear.wrapping_add(LEGACY_BYTES as u64);
@@ -240,7 +270,8 @@ fn restore(cpu: &mut Cpu, op: &Op, supervisor: bool, pointers: Pointers) -> Resu
         if loaded & mask(component) != 0 {
             let index = COMPONENTS.iter().position(|row| row.index == component.index).unwrap_or(0);
             let at = linear.wrapping_add(u64::from(offset));
-            cpu.read_bytes(at, &mut images[index][..component.size as usize])?;
+            let bytes = accessed_bytes(cpu, component);
+            cpu.read_bytes(at, &mut images[index][..bytes])?;
         }
     }
     if wanted & X87_BIT != 0 {
@@ -256,7 +287,7 @@ fn restore(cpu: &mut Cpu, op: &Op, supervisor: bool, pointers: Pointers) -> Resu
     cpu.state.mxcsr = mxcsr;
     for (component, image) in COMPONENTS.iter().zip(&images) {
         if wanted & mask(component) != 0 {
-            load(cpu, component.index, image);
+            load(cpu, component, image);
         }
     }
     Ok(())

@@ -60,6 +60,8 @@ pub struct Msrs {
     pub tsc_adjust: u64,
     /// What is added to the machine's time stamp counter.
     pub tsc_offset: u64,
+    /// IA32_UMWAIT_CONTROL.
+    pub umwait_control: u64,
     /// IA32_PAT.
     pub pat: u64,
     /// IA32_MISC_ENABLE.

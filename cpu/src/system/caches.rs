@@ -2,6 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::stack_fault;
 use crate::mode::ModeKey;
 use crate::op::Op;
 use crate::ops::Hard;
@@ -13,6 +14,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
         Wbinvd | Wbnoinvd | Invd => privileged_nothing,
+        Serialize => serialize,
         Clflush | Clflushopt | Clwb => flush_line,
         Nop | Reservednop | Pause | Lfence | Mfence | Sfence | Endbr32 | Endbr64 | Rdsspd | Rdsspq
         | Cldemote | Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta | Prefetcht0 | Prefetcht1
@@ -29,11 +31,17 @@ fn privileged_nothing(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.require_cpl0()
 }
 
+/// SERIALIZE: the next instruction is fetched anew.
+fn serialize(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
+    cpu.end_block();
+    Ok(())
+}
+
 /// CLFLUSH and its kin fault like a load of one byte.
 fn flush_line(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let linear = cpu.operand_linear(op, 1, Access::Read)?;
     if cpu.mode().has(ModeKey::LONG64) && !cpu.is_canonical(linear) {
-        return Err(Exception::gp(0));
+        return Err(stack_fault(op, Exception::gp(0)));
     }
     cpu.mmu.translate(linear, Access::Read)?;
     Ok(())

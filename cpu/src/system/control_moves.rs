@@ -135,11 +135,11 @@ fn xsetbv(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     require_osxsave(cpu)?;
     cpu.require_cpl0()?;
     let value = edx_eax(cpu);
-    let allowed = value & xsave_area::X87 != 0 && value & !xsave_area::supported(&cpu.model) == 0;
-    if cpu.get::<W32>(reg::RCX) != 0 || !allowed {
+    if cpu.get::<W32>(reg::RCX) != 0 || !xsave_area::allows(&cpu.model, value) {
         return Err(Exception::gp(0));
     }
     cpu.state.xcr0 = value;
+    cpu.mode_changed();
     Ok(())
 }
 

@@ -348,11 +348,16 @@ mod tests {
     fn xsave_areas_grow_with_xcr0() {
         let mut cpu = BareBoard::default().cpu();
         cpu.state.xcr0 = 3;
-        assert_eq!(cpu.cpuid(0xd, 0), CpuidResult::new(0x203, 576, 840, 0));
+        assert_eq!(cpu.cpuid(0xd, 0), CpuidResult::new(0x207, 576, 840, 0));
         assert_eq!(cpu.cpuid(0xd, 9), CpuidResult::new(8, 832, 0, 0));
-        assert_eq!(cpu.cpuid(0xd, 2), CpuidResult::default());
+        assert_eq!(cpu.cpuid(0xd, 2), CpuidResult::new(256, 576, 0, 0));
+        assert_eq!(cpu.cpuid(0xd, 3), CpuidResult::default());
         cpu.state.xcr0 = 0x203;
         assert_eq!((cpu.cpuid(0xd, 0).ebx, cpu.cpuid(0xd, 1).ebx), (840, 584));
+        cpu.state.xcr0 = 0x7;
+        assert_eq!((cpu.cpuid(0xd, 0).ebx, cpu.cpuid(0xd, 1).ebx), (832, 832));
+        cpu.state.xcr0 = 0x207;
+        assert_eq!((cpu.cpuid(0xd, 0).ebx, cpu.cpuid(0xd, 1).ebx), (840, 840));
     }
 
     /// No bit is set that the feature list, a control register or the count of processors does not explain.

@@ -90,6 +90,20 @@ fn privilege() {
         ("endbr64", b"\xf3\x0f\x1e\xfa", OK, OK),
         ("monitor", b"\x0f\x01\xc8", UD, UD),
         ("mwait", b"\x0f\x01\xc9", UD, UD),
+        ("serialize", b"\x0f\x01\xe8", OK, OK),
+        ("cldemote [r9]", b"\x41\x0f\x1c\x01", OK, OK),
+        ("umonitor rbx", b"\xf3\x0f\xae\xf3", OK, OK),
+        ("umonitor r9", b"\xf3\x41\x0f\xae\xf1", GP, GP),
+        ("umonitor r9d", b"\x67\xf3\x41\x0f\xae\xf1", OK, OK),
+        ("tpause eax", b"\x66\x0f\xae\xf0", OK, OK),
+        ("tpause ebx", b"\x66\x0f\xae\xf3", GP, GP),
+        ("umwait eax", b"\xf2\x0f\xae\xf0", OK, OK),
+        ("umwait ebx", b"\xf2\x0f\xae\xf3", GP, GP),
+        ("movdiri [rbx], eax", b"\x0f\x38\xf9\x03", OK, OK),
+        ("movdiri [r9], rax", b"\x49\x0f\x38\xf9\x01", GP, GP),
+        ("movdir64b rbx, [rcx]", b"\x66\x0f\x38\xf8\x19", OK, OK),
+        ("movdir64b rcx, [rbx]", b"\x66\x0f\x38\xf8\x0b", GP, GP),
+        ("movdir64b r9, [rbx]", b"\x66\x44\x0f\x38\xf8\x0b", GP, GP),
     ];
     for &(name, bytes, at_0, at_3) in cases {
         for (cpl, expected) in [(0, at_0), (3, at_3)] {
@@ -107,6 +121,8 @@ fn user_mode_restrictions_by_cr4() {
         ("smsw, UMIP", bits::CR4_UMIP, b"\x0f\x01\xe0", GP),
         ("rdtsc, TSD", bits::CR4_TSD, b"\x0f\x31", GP),
         ("rdtscp, TSD", bits::CR4_TSD, b"\x0f\x01\xf9", GP),
+        ("tpause, TSD", bits::CR4_TSD, b"\x66\x0f\xae\xf0", GP),
+        ("umwait, TSD", bits::CR4_TSD, b"\xf2\x0f\xae\xf0", GP),
     ];
     for &(name, cr4, bytes, expected) in cases {
         for cpl in [0, 3] {
@@ -138,7 +154,9 @@ fn values() {
     let cases: &[(&str, &Registers, &[u8], Outcome)] = &[
         ("xsetbv", &[(RAX, 0x203)], b"\x0f\x01\xd1", OK),
         ("xsetbv without x87", &[(RAX, 0x202)], b"\x0f\x01\xd1", GP),
-        ("xsetbv of AVX", &[(RAX, 7)], b"\x0f\x01\xd1", GP),
+        ("xsetbv of AVX", &[(RAX, 7)], b"\x0f\x01\xd1", OK),
+        ("xsetbv of AVX without SSE", &[(RAX, 5)], b"\x0f\x01\xd1", GP),
+        ("xsetbv of AVX-512", &[(RAX, 0xe7)], b"\x0f\x01\xd1", GP),
         ("xsetbv of XCR1", &[(RAX, 3), (RCX, 1)], b"\x0f\x01\xd1", GP),
         ("xgetbv of XINUSE", &[(RCX, 1)], b"\x0f\x01\xd0", OK),
         ("wrpkru with EDX", &[(RDX, 1)], b"\x0f\x01\xef", GP),
@@ -189,6 +207,31 @@ fn results() {
     assert_eq!(cpu.state.cr0 & bits::CR0_PE, bits::CR0_PE, "lmsw ax keeps PE");
     run(&mut cpu, b"\xf4").unwrap();
     assert_eq!((cpu.state.activity, cpu.exit), (Activity::Halted, None), "hlt");
+}
+
+#[test]
+fn waits_clear_the_flags_and_end() {
+    let mut cpu = long_mode(0);
+    for (deadline, limit) in [(0, 0), (TSC - 1, 4), (TSC + 100, 0), (u64::MAX, 4), (u64::MAX, 1)] {
+        cpu.state.msrs.umwait_control = limit;
+        set(&mut cpu, &[(reg::RBX, 1), (reg::RAX, deadline & 0xffff_ffff), (reg::RDX, deadline >> 32)]);
+        cpu.state.flags.set(0x8d7);
+        run(&mut cpu, b"\x66\x0f\xae\xf3").unwrap();
+        assert_eq!(cpu.state.flags.get() & bits::RFLAGS_ARITH, 0, "tpause until {deadline:#x}, {limit}");
+        assert_eq!(cpu.state.activity, Activity::Active);
+    }
+}
+
+#[test]
+fn direct_stores_reach_memory() {
+    let mut cpu = long_mode(0);
+    let line: [u8; 64] = std::array::from_fn(|i| i as u8 + 1);
+    cpu.mmu.memory().write(0x8001, &line).unwrap();
+    set(&mut cpu, &[(reg::RBX, 0x9fc0), (reg::RCX, 0x8001), (reg::RAX, 0x1122_3344_5566_7788)]);
+    run(&mut cpu, b"\x66\x0f\x38\xf8\x19").unwrap();
+    assert_eq!(cpu.read_linear(0x9fc0), Ok(line), "movdir64b rbx, [rcx]");
+    run(&mut cpu, b"\x0f\x38\xf9\x03").unwrap();
+    assert_eq!(cpu.read_linear(0x9fc0), Ok(0x0807_0605_5566_7788u64.to_le_bytes()), "movdiri [rbx], eax");
 }
 
 #[test]

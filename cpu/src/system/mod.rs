@@ -13,6 +13,7 @@ mod debug_tests;
 mod delivery_legacy;
 mod delivery_long;
 mod descriptor;
+mod direct_stores;
 pub mod event;
 mod far_transfer;
 mod fast_call;
@@ -33,6 +34,7 @@ mod task;
 mod time_random;
 mod translations;
 mod verify;
+mod wait;
 
 pub use cpuid::CpuidResult;
 
@@ -49,6 +51,7 @@ pub fn select(instruction: &Instruction) -> Option<Hard> {
         .or_else(|| caches::select(instruction))
         .or_else(|| cpuid::select(instruction))
         .or_else(|| debug::select(instruction))
+        .or_else(|| direct_stores::select(instruction))
         .or_else(|| idle::select(instruction))
         .or_else(|| msr::select(instruction))
         .or_else(|| pv::select(instruction))
@@ -62,6 +65,7 @@ pub fn select(instruction: &Instruction) -> Option<Hard> {
         .or_else(|| software_interrupt::select(instruction))
         .or_else(|| tables::select(instruction))
         .or_else(|| verify::select(instruction))
+        .or_else(|| wait::select(instruction))
 }
 
 /// EDX:EAX.

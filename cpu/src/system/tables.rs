@@ -3,6 +3,7 @@
 use super::descriptor::{Descriptor, is_null, selector_error, system_type};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::stack_fault;
 use crate::mode::ModeKey;
 use crate::op::{Op, op_flags};
 use crate::ops::{Hard, MicroOps};
@@ -51,7 +52,7 @@ fn store_table(cpu: &mut Cpu, op: &Op, table: Table) -> Result<(), Exception> {
     image[2..].copy_from_slice(&register.base.to_le_bytes());
     let bytes = if cpu.mode().has(ModeKey::LONG64) { 10 } else { 6 };
     let linear = cpu.operand_linear(op, bytes, Access::Write)?;
-    cpu.write_bytes(linear, &image[..bytes as usize])
+    cpu.write_bytes(linear, &image[..bytes as usize]).map_err(|fault| stack_fault(op, fault))
 }
 
 /// #GP(0) for SGDT, SIDT, SLDT, STR and SMSW at CPL above 0 with CR4.UMIP.

@@ -44,7 +44,7 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         return Err(Exception::gp(0));
     }
     let at = cpu.operand_linear(op, 16, Access::Read)?;
-    let descriptor = u128::from_le_bytes(cpu.read_linear::<16>(at)?);
+    let descriptor = u128::from_le_bytes(cpu.read_operand::<16>(op, at)?);
     let (pcid, linear) = (descriptor as u64, (descriptor >> 64) as u64);
     if kind <= 1 {
         let pcids = cpu.state.cr4 & bits::CR4_PCIDE != 0;

@@ -5,6 +5,7 @@ use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::float::status::{C1, EXCEPTIONS};
 use crate::float::{Class, F80};
+use crate::memory::stack_fault;
 use crate::op::Op;
 use crate::ops::MicroOps;
 use crate::state::X87;
@@ -187,7 +188,7 @@ pub(super) fn load_environment(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> 
     let length = environment_bytes(op);
     let linear = cpu.operand_linear(op, length as u64, Access::Read)?;
     let mut bytes = [0; 28];
-    cpu.read_bytes(linear, &mut bytes[..length])?;
+    cpu.read_bytes(linear, &mut bytes[..length]).map_err(|fault| stack_fault(op, fault))?;
     decode_environment(cpu, op, &bytes[..length]);
     Ok(())
 }
@@ -197,7 +198,7 @@ pub(super) fn store_environment(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
     let length = environment_bytes(op);
     let linear = cpu.operand_linear(op, length as u64, Access::Write)?;
     let bytes = encode_environment(cpu, op);
-    cpu.write_bytes(linear, &bytes[..length])?;
+    cpu.write_bytes(linear, &bytes[..length]).map_err(|fault| stack_fault(op, fault))?;
     let control = cpu.state.x87.control | EXCEPTIONS;
     set_control(cpu, control);
     Ok(())
@@ -212,7 +213,7 @@ pub(super) fn save(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     for (i, chunk) in (0u8..8).zip(bytes[length..].chunks_exact_mut(10)) {
         chunk.copy_from_slice(&cpu.state.x87.st(i).to_bytes());
     }
-    cpu.write_bytes(linear, &bytes[..length + 80])?;
+    cpu.write_bytes(linear, &bytes[..length + 80]).map_err(|fault| stack_fault(op, fault))?;
     reset(cpu);
     Ok(())
 }
@@ -223,7 +224,7 @@ pub(super) fn restore(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let length = environment_bytes(op);
     let linear = cpu.operand_linear(op, length as u64 + 80, Access::Read)?;
     let mut bytes = [0; 108];
-    cpu.read_bytes(linear, &mut bytes[..length + 80])?;
+    cpu.read_bytes(linear, &mut bytes[..length + 80]).map_err(|fault| stack_fault(op, fault))?;
     decode_environment(cpu, op, &bytes[..length]);
     let tags = cpu.state.x87.tags;
     for (i, chunk) in (0u8..8).zip(bytes[length..].chunks_exact(10)) {

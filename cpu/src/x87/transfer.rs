@@ -4,6 +4,7 @@ use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::float::status::{BEFORE, IE, OE, UE};
 use crate::float::{F80, Outcome, Rounding, x87};
+use crate::memory::stack_fault;
 use crate::op::Op;
 use crate::ops::MicroOps;
 use crate::width::{W16, W32, W64};
@@ -55,7 +56,7 @@ pub(super) fn load_f64(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 
 fn load_ten_bytes(cpu: &mut Cpu, op: &Op) -> Result<[u8; 10], Exception> {
     let linear = cpu.operand_linear(op, 10, Access::Read)?;
-    cpu.read_linear(linear)
+    cpu.read_operand(op, linear)
 }
 
 /// FLD m80fp, which raises nothing for any value.
@@ -143,7 +144,7 @@ fn store<T: Copy>(
         // No operand is longer than ten bytes, which F80 pads.
         let bytes = (size_of::<T>() as u64).min(10);
         let linear = cpu.operand_linear(op, bytes, Access::Write)?;
-        cpu.probe_write(linear, bytes)?;
+        cpu.probe_write(linear, bytes).map_err(|fault| stack_fault(op, fault))?;
     }
     cpu.x87_note(op);
     match outcome {
@@ -172,7 +173,7 @@ pub(super) fn store_f64<const POP: bool>(cpu: &mut Cpu, op: &Op) -> Result<(), E
 
 fn store_ten_bytes(cpu: &mut Cpu, op: &Op, bytes: [u8; 10]) -> Result<(), Exception> {
     let linear = cpu.operand_linear(op, 10, Access::Write)?;
-    cpu.write_linear(linear, bytes)
+    cpu.write_operand(op, linear, bytes)
 }
 
 /// FSTP m80fp.

@@ -30,6 +30,8 @@ pub enum Place {
     St(usize),
     /// An XMM register.
     Xmm(usize),
+    /// The upper half of a YMM register.
+    YmmHigh(usize),
     /// Sixteen bytes at an offset of the data pages.
     Memory(usize),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Place {
             Self::Ftw => f.write_str("ftw"),
             Self::St(i) => write!(f, "st{i}"),
             Self::Xmm(i) => write!(f, "xmm{i}"),
+            Self::YmmHigh(i) => write!(f, "ymmh{i}"),
             Self::Memory(at) => write!(f, "m{at:x}"),
         }
     }
@@ -103,6 +106,7 @@ pub fn differences(left: &Outcome, right: &Outcome) -> Vec<Difference> {
     }
     for i in 0..16 {
         look(Place::Xmm(i), l.xmm(i), r.xmm(i));
+        look(Place::YmmHigh(i), l.ymm_high[i], r.ymm_high[i]);
     }
     if left.memory != right.memory {
         let (l, r) = (left.memory.chunks_exact(16), right.memory.chunks_exact(16));

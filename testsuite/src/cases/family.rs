@@ -13,15 +13,34 @@ pub enum Family {
     Branch,
     /// Instructions with an MMX register, and EMMS.
     Mmx,
-    /// SSE to SSE4.2, AES, PCLMULQDQ.
+    /// SSE to SSE4.2.
     Sse,
+    /// AES, PCLMULQDQ, SHA, GFNI, in all encodings.
+    Crypto,
+    /// VEX-encoded instructions of AVX.
+    Avx,
+    /// AVX2 and AVX-VNNI.
+    Avx2,
+    /// FMA and F16C.
+    Fma,
     /// The x87 FPU.
     X87,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Self; 6] = [Self::Integer, Self::String, Self::Branch, Self::Mmx, Self::Sse, Self::X87];
+    pub const ALL: [Self; 10] = [
+        Self::Integer,
+        Self::String,
+        Self::Branch,
+        Self::Mmx,
+        Self::Sse,
+        Self::Crypto,
+        Self::Avx,
+        Self::Avx2,
+        Self::Fma,
+        Self::X87,
+    ];
 
     /// The name on command lines and in reports.
     pub const fn name(self) -> &'static str {
@@ -31,6 +50,10 @@ impl Family {
             Self::Branch => "branch",
             Self::Mmx => "mmx",
             Self::Sse => "sse",
+            Self::Crypto => "crypto",
+            Self::Avx => "avx",
+            Self::Avx2 => "avx2",
+            Self::Fma => "fma",
             Self::X87 => "x87",
         }
     }
@@ -74,6 +97,14 @@ pub fn family_of(code: Code) -> Option<Family> {
         Family::Mmx
     } else if code.mnemonic() == Mnemonic::Wait || code.cpuid_features().iter().any(|&f| is_x87(f)) {
         Family::X87
+    } else if code.cpuid_features().iter().any(|&f| is_crypto(f)) {
+        Family::Crypto
+    } else if code.cpuid_features().iter().any(|&f| is_fma(f)) {
+        Family::Fma
+    } else if code.cpuid_features().iter().any(|&f| is_avx2(f)) {
+        Family::Avx2
+    } else if code.cpuid_features().contains(&CpuidFeature::AVX) {
+        Family::Avx
     } else if code.cpuid_features().iter().any(|&f| is_sse(f)) {
         Family::Sse
     } else {
@@ -88,7 +119,7 @@ fn is_far(code: Code) -> bool {
 }
 
 fn is_masked_move(mnemonic: Mnemonic) -> bool {
-    matches!(mnemonic, Mnemonic::Maskmovq | Mnemonic::Maskmovdqu)
+    matches!(mnemonic, Mnemonic::Maskmovq | Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu)
 }
 
 fn is_mmx_operand(kind: OpCodeOperandKind) -> bool {
@@ -129,7 +160,20 @@ fn is_x87(feature: CpuidFeature) -> bool {
 
 fn is_sse(feature: CpuidFeature) -> bool {
     use CpuidFeature::*;
-    matches!(feature, SSE | SSE2 | SSE3 | SSSE3 | SSE4_1 | SSE4_2 | AES | PCLMULQDQ)
+    matches!(feature, SSE | SSE2 | SSE3 | SSSE3 | SSE4_1 | SSE4_2)
+}
+
+fn is_crypto(feature: CpuidFeature) -> bool {
+    use CpuidFeature::*;
+    matches!(feature, AES | PCLMULQDQ | SHA | GFNI | VAES | VPCLMULQDQ)
+}
+
+fn is_fma(feature: CpuidFeature) -> bool {
+    matches!(feature, CpuidFeature::FMA | CpuidFeature::F16C)
+}
+
+fn is_avx2(feature: CpuidFeature) -> bool {
+    matches!(feature, CpuidFeature::AVX2 | CpuidFeature::AVX_VNNI)
 }
 
 /// Instructions whose results depend on the machine and the moment, or which leave the program.
@@ -170,8 +214,28 @@ fn host_has(feature: CpuidFeature) -> bool {
         SSE4_2 => is_x86_feature_detected!("sse4.2"),
         AES => is_x86_feature_detected!("aes"),
         PCLMULQDQ => is_x86_feature_detected!("pclmulqdq"),
+        SHA => is_x86_feature_detected!("sha"),
+        GFNI => is_x86_feature_detected!("gfni"),
+        AVX => is_x86_feature_detected!("avx"),
+        AVX2 => is_x86_feature_detected!("avx2"),
+        FMA => is_x86_feature_detected!("fma"),
+        F16C => is_x86_feature_detected!("f16c"),
+        AVX_VNNI => is_x86_feature_detected!("avxvnni"),
+        VAES => is_x86_feature_detected!("vaes"),
+        VPCLMULQDQ => is_x86_feature_detected!("vpclmulqdq"),
         _ => false,
     }
+}
+
+/// Whether the host has the upper halves of YMM registers, which SSE has to keep.
+pub fn host_has_ymm() -> bool {
+    host_has(CpuidFeature::AVX)
+}
+
+/// Whether a form is of AVX or AVX2 and the host lacks that.
+pub fn host_lacks(code: Code) -> bool {
+    let vex = |feature: &CpuidFeature| matches!(feature, CpuidFeature::AVX | CpuidFeature::AVX2);
+    code.cpuid_features().iter().any(|feature| vex(feature) && !host_has(*feature))
 }
 
 /// Other hosts execute no cases.

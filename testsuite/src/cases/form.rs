@@ -1,6 +1,6 @@
 //! Generated cases: any form of any instruction, with operands and inputs chosen at random.
 
-use super::family::{Family, family_of};
+use super::family::{Family, family_of, host_has_ymm};
 use super::operands::Builder;
 use super::random::Random;
 use super::values;
@@ -16,7 +16,7 @@ pub fn generate(code: Code, random: &mut Random) -> Option<Program> {
     match family {
         Family::X87 => x87(&mut program, random),
         Family::Mmx => mmx(&mut program, random),
-        Family::Sse => sse(&mut program, random),
+        Family::Sse | Family::Crypto | Family::Avx | Family::Avx2 | Family::Fma => sse(&mut program, random),
         _ => {}
     }
     memory(&mut program, random);
@@ -55,6 +55,9 @@ fn memory(program: &mut Program, random: &mut Random) {
 fn sse(program: &mut Program, random: &mut Random) {
     for i in 0..16 {
         program.state.set_xmm(i, values::vector(random));
+        if host_has_ymm() {
+            program.state.ymm_high[i] = values::vector(random);
+        }
     }
     let masks = if random.percent(80) { 0x1f80 } else { random.bits() as u32 & 0x1f80 };
     let sticky = if random.percent(50) { 0 } else { random.bits() as u32 & 0x3f };
@@ -123,7 +126,7 @@ fn operands(code: Code, program: &mut Program, random: &mut Random) -> Option<In
     builder.aligned = lock || builder.random.percent(50);
     builder.target = builder.window();
     if builder.aligned {
-        builder.target &= !15;
+        builder.target &= !31;
     }
     if lock {
         // Locked accesses that cross a cache line are slow beyond measure on some hosts.
@@ -164,6 +167,11 @@ fn may_be_memory(kind: OpCodeOperandKind) -> bool {
             | r64_or_mem
             | mm_or_mem
             | xmm_or_mem
+            | ymm_or_mem
+            | mem_vsib32x
+            | mem_vsib64x
+            | mem_vsib32y
+            | mem_vsib64y
             | seg_rBX_al
             | seg_rSI
             | es_rDI
@@ -217,7 +225,7 @@ fn inputs_after(builder: &mut Builder<'_>) {
             let target = builder.target;
             write(builder, target, &value.to_le_bytes());
         }
-        Maskmovq | Maskmovdqu => builder.program.state.gpr[7] = builder.target,
+        Maskmovq | Maskmovdqu | Vmaskmovdqu => builder.program.state.gpr[7] = builder.target,
         _ => {}
     }
     let flow = builder.instruction.flow_control();

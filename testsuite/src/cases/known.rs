@@ -107,11 +107,17 @@ fn is_approximation(instruction: &Instruction, difference: &Difference) -> bool 
     use Mnemonic::*;
     match (instruction.mnemonic(), difference.place) {
         // SDM: a relative error below 1.5 * 2^-12; two such results may lie twice that apart.
-        (Rcpps | Rcpss | Rsqrtps | Rsqrtss, Place::Xmm(_)) => (0..4).all(|lane| {
+        (
+            Rcpps | Rcpss | Rsqrtps | Rsqrtss | Vrcpps | Vrcpss | Vrsqrtps | Vrsqrtss,
+            Place::Xmm(_) | Place::YmmHigh(_),
+        ) => (0..4).all(|lane| {
             let value = |all: u128| f64::from(f32::from_bits((all >> (32 * lane)) as u32));
             let (left, right) = (value(difference.left), value(difference.right));
+            // Whether results near the smallest normal number become zero is up to the implementation.
+            let tiny = left.abs().max(right.abs()) <= f64::from(f32::MIN_POSITIVE);
             left == right
                 || (left.is_nan() && right.is_nan())
+                || (tiny && left.is_sign_negative() == right.is_sign_negative())
                 || ((left - right) / right).abs() < 3.0 / 4096.0
         }),
         // SDM vol. 1, 8.3.10: an error of less than one unit in the last place; C1 tells the direction of rounding.
@@ -154,9 +160,20 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
         Movsxd => instruction.op0_register().size() == 2,
         Bswap => instruction.op0_register().size() == 2,
         // Whether an address is looked at whose bytes are all masked depends on the implementation.
-        Maskmovq | Maskmovdqu => !ended,
+        Maskmovq | Maskmovdqu | Vmaskmovdqu => !ended,
+        // Intel wants memory operands aligned (exceptions of type 4), AMD does not.
+        Sha1rnds4 | Sha1nexte | Sha1msg1 | Sha1msg2 | Sha256rnds2 | Sha256msg1 | Sha256msg2 => {
+            right.ending.vector == 13
+        }
         // Bit 17 is AMD's misaligned-exception mask; with Intel it is reserved.
-        Ldmxcsr => !ended,
+        Ldmxcsr | Vldmxcsr => !ended,
+        // Which of their many accesses is made first, and whether they are checked as one.
+        Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor | Vmaskmovps | Vmaskmovpd | Vpmaskmovd
+        | Vpmaskmovq => {
+            left.ending.vector != BREAKPOINT
+                && right.ending.vector != BREAKPOINT
+                && left.ending.vector != right.ending.vector
+        }
         // Whether the target or the push is checked first.
         Call => !ended && left.ending.vector != right.ending.vector,
         _ => false,

@@ -1,6 +1,7 @@
 //! Operands of a generated case: registers, immediates, branch targets, and memory operands whose address registers are
 //! set so that they hit the data pages.
 
+use super::family::host_has_ymm;
 use super::random::Random;
 use super::values;
 use crate::oracle::{CODE, DATA, DATA_BYTES, GS_BASE, PAGE, Program};
@@ -40,7 +41,7 @@ pub struct Builder<'a> {
     pub random: &'a mut Random,
     /// Whether operands that may be registers are to be memory.
     pub memory: bool,
-    /// Whether an address must be a multiple of 16.
+    /// Whether an address must be a multiple of 32.
     pub aligned: bool,
     /// An address in the data pages at which the memory operand begins.
     pub target: u64,
@@ -61,9 +62,12 @@ impl Builder<'_> {
             r16_reg | r16_rm | r16_opcode => self.general(index, 16),
             r32_reg | r32_rm | r32_opcode | r32_vvvv => self.general(index, 32),
             r64_reg | r64_rm | r64_opcode | r64_vvvv => self.general(index, 64),
-            mm_or_mem | xmm_or_mem if self.memory => self.memory_operand(index),
+            mm_or_mem | xmm_or_mem | ymm_or_mem if self.memory => self.memory_operand(index),
             mm_reg | mm_rm | mm_or_mem => self.numbered(index, Register::MM0, 8),
-            xmm_reg | xmm_rm | xmm_or_mem => self.numbered(index, Register::XMM0, 16),
+            xmm_reg | xmm_rm | xmm_or_mem | xmm_vvvv | xmm_is4 => self.numbered(index, Register::XMM0, 16),
+            ymm_reg | ymm_rm | ymm_or_mem | ymm_vvvv | ymm_is4 => self.numbered(index, Register::YMM0, 16),
+            mem_vsib32x | mem_vsib64x => self.indices(index, Register::XMM0, kind == mem_vsib32x),
+            mem_vsib32y | mem_vsib64y => self.indices(index, Register::YMM0, kind == mem_vsib32y),
             sti_opcode => self.numbered(index, Register::ST0, 8),
             mem => self.memory_operand(index),
             mem_offs => self.absolute(index),
@@ -197,6 +201,16 @@ impl Builder<'_> {
             let border = self.random.pick(&[0, PAGE, 2 * PAGE, 2 * PAGE, 3 * PAGE]);
             return DATA + border as u64 - 1 - self.random.below(15);
         }
+        // Processors differ in whether they look at the address before the bit offset is added.
+        if self.random.percent(1) && !self.bit_offset {
+            // Not canonical, or not so to its end.
+            return self.random.pick(&[
+                1 << 47,
+                0x1234_5678_9abc_def0,
+                (1 << 47) - 7,
+                0u64.wrapping_sub(1 << 47) - 8,
+            ]);
+        }
         let border = match self.random.below(20) {
             0..=11 => PAGE,
             12..=16 => 2 * PAGE - 64,
@@ -295,6 +309,47 @@ impl Builder<'_> {
         self.instruction.set_memory_base(Register::RAX + base);
         self.instruction.set_memory_displacement64(displacement as u64);
         self.set_general(Register::RAX + base, rest);
+    }
+
+    /// A vector of indices, most of them small, and a base that leads near `target`.
+    fn indices(&mut self, index: u32, first: Register, doubles: bool) {
+        let used = [self.instruction.op0_register().number(), self.instruction.op2_register().number()];
+        let mut number = self.random.below(16) as usize;
+        while used.contains(&number) && !self.random.percent(2) {
+            number = self.random.below(16) as usize;
+        }
+        if !used.contains(&number) {
+            let (low, high) = (self.small_lanes(doubles), self.small_lanes(doubles));
+            self.program.state.set_xmm(number, low);
+            if host_has_ymm() {
+                self.program.state.ymm_high[number] = high;
+            }
+        }
+        let displacement = self.displacement();
+        let base = self.random.below(16) as u32;
+        self.instruction.set_op_kind(index, OpKind::Memory);
+        self.instruction.set_memory_index(first + number as u32);
+        self.instruction.set_memory_index_scale(1 << self.random.below(4));
+        self.instruction.set_memory_base(Register::RAX + base);
+        self.instruction.set_memory_displacement64(displacement as u64);
+        self.set_general(Register::RAX + base, self.target.wrapping_sub(displacement as u64));
+        self.instruction.set_memory_displ_size(self.displacement_size());
+    }
+
+    /// 128 bits of small signed integers, now and then one that leads far away.
+    fn small_lanes(&mut self, doubles: bool) -> u128 {
+        let bits = if doubles { 32 } else { 64 };
+        (0..128 / bits).fold(0, |all, i| {
+            let small = self.random.below(64) as i64 - 32;
+            let lane = match self.random.below(100) {
+                // Nothing is mapped there, or the address is not canonical.
+                0 => small + (1 << 30),
+                1 => small - (1 << 30),
+                2 if !doubles => small ^ 1 << 58,
+                _ => small,
+            };
+            all | (u128::from(lane as u64) & (u128::MAX >> (128 - bits))) << (i * bits)
+        })
     }
 
     /// A place to jump to: in the code pages, or now and then nowhere.

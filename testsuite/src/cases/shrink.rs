@@ -19,6 +19,7 @@ pub fn shrink(program: &Program, fails: &mut dyn FnMut(&Program) -> bool) -> Pro
     for i in 0..16 {
         attempt(&|p| p.state.gpr[i] = plain.state.gpr[i]);
         attempt(&|p| p.state.set_xmm(i, 0));
+        attempt(&|p| p.state.ymm_high[i] = 0);
     }
     for i in 0..8 {
         attempt(&|p| p.state.set_st(i, 0));

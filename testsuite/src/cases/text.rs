@@ -1,7 +1,8 @@
 //! Cases as text, one a line: `code | mnemonic | inputs => outputs`.
 //!
 //! Code is in hexadecimal, and the mnemonic is for readers. Inputs are what differs from `Program::new`, outputs what
-//! differs from the inputs; all values are hexadecimal. `mOFFSET=` gives bytes of the data pages in order of address.
+//! differs from the inputs; all values are hexadecimal. `mOFFSET=` gives bytes of the data pages in order of address,
+//! `ymmhN=` the upper half of a YMM register.
 
 use super::compare::GPR_NAMES;
 use super::known::instruction_of;
@@ -92,6 +93,7 @@ fn print_state(line: &mut String, before: &State, after: &State) {
     }
     for i in 0..16 {
         print(&format!("xmm{i}"), before.xmm(i), after.xmm(i));
+        print(&format!("ymmh{i}"), before.ymm_high[i], after.ymm_high[i]);
     }
 }
 
@@ -174,6 +176,10 @@ fn assign(state: &mut State, memory: &mut [u8], name: &str, text: &str) -> Resul
     };
     if let Some(i) = numbered("xmm", 16) {
         state.set_xmm(i, number(text)?);
+        return Ok(());
+    }
+    if let Some(i) = numbered("ymmh", 16) {
+        state.ymm_high[i] = number(text)?;
         return Ok(());
     }
     if let Some(i) = numbered("st", 8) {

@@ -198,7 +198,7 @@ fn start_state(reset: &Vcpu) -> Vcpu {
     state.cr4 =
         bits::CR4_PAE | bits::CR4_OSFXSR | bits::CR4_OSXMMEXCPT | bits::CR4_OSXSAVE | bits::CR4_FSGSBASE;
     state.efer = bits::EFER_SCE | bits::EFER_LME | bits::EFER_LMA | bits::EFER_NXE;
-    state.xcr0 = 3;
+    state.xcr0 = 7;
     state.cpl = 3;
     state
 }
@@ -209,8 +209,10 @@ fn load(vcpu: &mut Vcpu, state: &State, entry: u64) {
     vcpu.set_rip(entry);
     vcpu.flags.set(state.rflags & FLAGS | bits::RFLAGS_FIXED | bits::RFLAGS_IF);
     vcpu.mxcsr = state.mxcsr();
-    for i in 0..16 {
+    for i in 0..16u8 {
         vcpu.set_xmm(i, state.xmm(usize::from(i)));
+        let (high, zmm) = (state.ymm_high[usize::from(i)], &mut vcpu.zmm[usize::from(i)].0);
+        (zmm[2], zmm[3]) = (high as u64, (high >> 64) as u64);
     }
     let mut status = state.fsw() & 0x7f7f;
     // FXRSTOR computes ES and B from the flags and their masks.
@@ -245,6 +247,8 @@ fn store(vcpu: &Vcpu) -> State {
     state.set_mxcsr(vcpu.mxcsr);
     for i in 0..16 {
         state.set_xmm(usize::from(i), vcpu.xmm(i));
+        let zmm = &vcpu.zmm[usize::from(i)].0;
+        state.ymm_high[usize::from(i)] = u128::from(zmm[2]) | u128::from(zmm[3]) << 64;
     }
     let x87 = &vcpu.x87;
     state.set_fcw(x87.control);

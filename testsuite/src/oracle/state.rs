@@ -1,5 +1,5 @@
-//! The user-visible registers, in a layout that a host can load and save: general registers, and an FXSAVE image (SDM
-//! vol. 1, 10.5.1) for x87, MMX and SSE.
+//! The user-visible registers, in a layout that a host can load and save: general registers, an FXSAVE image (SDM
+//! vol. 1, 10.5.1) for x87, MMX and SSE, and the upper halves of the YMM registers.
 
 use super::DATA;
 
@@ -25,11 +25,13 @@ pub struct State {
     pub rflags: u64,
     /// The FXSAVE image: FCW, FSW, abridged tags, MXCSR, ST(0) to ST(7), XMM0 to XMM15.
     pub fx: [u8; 512],
+    /// Bits 128 to 255 of YMM0 to YMM15. A host without AVX ignores them.
+    pub ymm_high: [u128; 16],
 }
 
 impl Default for State {
     fn default() -> Self {
-        let mut state = Self { gpr: [0; 16], rip: 0, rflags: 0, fx: [0; 512] };
+        let mut state = Self { gpr: [0; 16], rip: 0, rflags: 0, fx: [0; 512], ymm_high: [0; 16] };
         state.gpr[RSP] = DATA + 0x800;
         state.set_fcw(0x37f);
         state.set_mxcsr(0x1f80);

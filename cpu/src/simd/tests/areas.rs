@@ -269,5 +269,63 @@ fn outside_64_bit_mode_there_are_eight_xmm_registers() {
         (0..16).for_each(|i| cpu.state.set_xmm(i, 1));
         assert_eq!(run(&mut cpu, restore), Ok(()), "{restore:x?}");
         assert_eq!((cpu.state.xmm(7), cpu.state.xmm(8)), (u128::MAX / 10, 1), "{restore:x?}");
+        if save == FXSAVE {
+            continue;
+        }
+        cpu.state.xcr0 = 7;
+        request(&mut cpu, 4);
+        cpu.state.zmm[..16].iter_mut().for_each(|register| register.0 = [3; 8]);
+        assert_eq!(run(&mut cpu, save), Ok(()), "{save:x?}");
+        assert_eq!((quad(&mut cpu, BUFFER + 576 + 120), quad(&mut cpu, BUFFER + 576 + 128)), (3, 0));
+        cpu.state.zmm[..16].iter_mut().for_each(|register| register.0 = [4; 8]);
+        assert_eq!(run(&mut cpu, restore), Ok(()), "{restore:x?}");
+        assert_eq!((cpu.state.zmm[7].0[..4].to_vec(), cpu.state.zmm[8].0[3]), (vec![4, 4, 3, 3], 4));
     }
+}
+
+/// The upper halves of the YMM registers, which lie behind the header in both formats.
+#[test]
+fn upper_halves_are_a_component() {
+    const UPPER: u64 = BUFFER + 576;
+    let pairs: [(&[u8], &[u8]); 4] =
+        [(XSAVE, XRSTOR), (XSAVEOPT, XRSTOR), (XSAVEC, XRSTOR), (XSAVES, XRSTORS)];
+    for (save, restore) in pairs {
+        let mut cpu = processor();
+        cpu.state.xcr0 = 0x207;
+        request(&mut cpu, u64::MAX);
+        for (i, register) in cpu.state.zmm[..16].iter_mut().enumerate() {
+            register.0[..4].copy_from_slice(&[i as u64, 1, 2, 100 + i as u64]);
+        }
+        assert_eq!(run(&mut cpu, save), Ok(()), "{save:x?}");
+        assert_eq!(quad(&mut cpu, XSTATE_BV) & 6, 6);
+        assert_eq!((quad(&mut cpu, UPPER), quad(&mut cpu, UPPER + 15 * 16 + 8)), (2, 115), "{save:x?}");
+        // The halves are separate components.
+        request(&mut cpu, 4);
+        cpu.state.zmm[5].0[..4].fill(9);
+        assert_eq!(run(&mut cpu, restore), Ok(()), "{restore:x?}");
+        assert_eq!(cpu.state.zmm[5].0[..4], [9, 9, 2, 105], "{restore:x?}");
+        request(&mut cpu, 2);
+        cpu.state.zmm[5].0[..4].fill(9);
+        assert_eq!(run(&mut cpu, restore), Ok(()), "{restore:x?}");
+        assert_eq!(cpu.state.zmm[5].0[..4], [5, 1, 9, 9], "{restore:x?}");
+        // In the initial configuration they are not written, and restored as zeros.
+        request(&mut cpu, 4);
+        cpu.state.zmm.iter_mut().for_each(|register| register.0[2..4].fill(0));
+        assert_eq!(run(&mut cpu, save), Ok(()), "{save:x?}");
+        assert_eq!(quad(&mut cpu, XSTATE_BV) & 4, 0, "{save:x?}");
+        assert_eq!(quad(&mut cpu, UPPER), if save == XSAVE { 0 } else { 2 }, "{save:x?}");
+        cpu.state.zmm[5].0[..4].fill(9);
+        assert_eq!(run(&mut cpu, restore), Ok(()), "{restore:x?}");
+        assert_eq!(cpu.state.zmm[5].0[..4], [9, 9, 0, 0], "{restore:x?}");
+    }
+}
+
+#[test]
+fn pkru_is_behind_the_upper_halves_when_compacted() {
+    let mut cpu = processor();
+    cpu.state.xcr0 = 0x207;
+    cpu.state.pkru = 4;
+    request(&mut cpu, 0x204);
+    assert_eq!(run(&mut cpu, XSAVEC), Ok(()));
+    assert_eq!((quad(&mut cpu, XCOMP_BV), quad(&mut cpu, BUFFER + 832)), (COMPACTED | 0x204, 4));
 }

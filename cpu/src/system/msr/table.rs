@@ -43,7 +43,7 @@ macro_rules! rows {
 }
 
 use Feature::{
-    ArchCapabilities, Hypervisor, Lm, Mca, Mtrr, Pat, Rdtscp, Sep, Syscall, TscAdjust, TscDeadline,
+    ArchCapabilities, Hypervisor, Lm, Mca, Mtrr, Pat, Rdtscp, Sep, Syscall, TscAdjust, TscDeadline, Waitpkg,
 };
 use Kind::{Computed, Constant, Inert, Stored};
 
@@ -55,6 +55,7 @@ pub(super) static TABLE: &[Row] = rows! {
     0x3b "IA32_TSC_ADJUST" Some(TscAdjust), Computed(time::read_tsc_adjust, time::write_tsc_adjust);
     0x8b "IA32_BIOS_SIGN_ID" None, Inert(MICROCODE_REVISION);
     0xce "MSR_PLATFORM_INFO" None, Constant(0);
+    0xe1 "IA32_UMWAIT_CONTROL" Some(Waitpkg), Stored(|s, _| &mut s.msrs.umwait_control, Rule::Bits(0xffff_fffd));
     0xfe "IA32_MTRRCAP" Some(Mtrr), Constant(MTRR_CAPABILITIES);
     0x10a "IA32_ARCH_CAPABILITIES" Some(ArchCapabilities), Constant(ARCH_CAPABILITIES);
     0x174 "IA32_SYSENTER_CS" Some(Sep), Stored(|s, _| &mut s.msrs.sysenter_cs, Rule::Any);

@@ -80,3 +80,59 @@ fn compatibility_mode_and_back() {
     let frame = [START + 0x102, u64::from(COMPAT3 | 3), 0x202, 0xa000, u64::from(DATA3 | 3)];
     assert_eq!(bench.values::<5>(STACK0 - 40, 8), frame);
 }
+
+#[test]
+fn an_interrupted_repetition_pushes_the_resume_flag() {
+    const LAST: u64 = 5000;
+    let mut bench = Bench::long(0);
+    bench.set_gate(2, CODE0, HANDLER, 0x8e, 0);
+    bench.set_gate(1, CODE0, HANDLER, 0x8e, 0);
+    bench.set_reg(reg::RCX, LAST);
+    bench.set_reg(reg::RDI, 0x10_0000);
+    bench.cpu.state.dr[0] = START;
+    bench.cpu.state.dr[7] = 1;
+    bench.cpu.state.flags.system |= bits::RFLAGS_RF;
+    // REP STOSB; HLT. An NMI waits until the processor looks up after the first turn.
+    bench.cpu.mmu.memory().write(START, b"\xf3\xaa\xf4").unwrap();
+    bench.write(HANDLER, [0xf4]);
+    let mut interpreter = Interpreter::new(bench.cpu);
+    assert_eq!(interpreter.run(1), Exit::Yield);
+    let state = &mut interpreter.cpu().state;
+    let rest = state.regs[usize::from(reg::RCX)];
+    assert!(rest > 0 && rest < LAST, "{rest} elements are left");
+    state.nmi_pending = true;
+    assert_eq!(interpreter.run(1000), Exit::Halt);
+    let bench = Bench { cpu: std::mem::replace(interpreter.cpu(), BareBoard::default().cpu()) };
+    let pushed = bits::RFLAGS_RF | bits::RFLAGS_IF | 2;
+    assert_eq!(bench.values::<3>(STACK - 40, 8), [START, u64::from(CODE0), pushed]);
+}
+
+#[test]
+fn a_breakpoint_on_a_repetition_fires_once() {
+    let mut bench = Bench::long(0);
+    bench.set_gate(1, CODE0, HANDLER, 0x8e, 0);
+    bench.set_reg(reg::RCX, 20_000);
+    bench.set_reg(reg::RDI, 0x10_0000);
+    bench.cpu.state.dr[0] = START + 2;
+    bench.cpu.state.dr[7] = 1;
+    // An IRETQ to the REP STOSB with RF set goes past the breakpoint there, turn by turn, to the HLT.
+    bench.stack([START + 2, u64::from(CODE0), bits::RFLAGS_RF | 2, STACK, u64::from(DATA0)], 8);
+    let (exit, bench) = run(bench, b"\x48\xcf\xf3\xaa\xf4");
+    assert_eq!((exit, bench.place().2), (Exit::Halt, START + 5));
+    assert_eq!(bench.cpu.state.flags.get() & bits::RFLAGS_RF, 0);
+}
+
+#[test]
+fn a_single_step_of_a_repetition_is_one_element() {
+    let mut bench = Bench::long(0);
+    bench.set_gate(1, CODE0, HANDLER, 0x8e, 0);
+    bench.set_reg(reg::RCX, 10);
+    bench.set_reg(reg::RDI, 0x10_0000);
+    bench.stack([bits::RFLAGS_TF | 2], 8);
+    // POPF; REP STOSB.
+    let (exit, bench) = run(bench, b"\x9d\xf3\xaa");
+    assert_eq!((exit, bench.place().2), (Exit::Halt, HANDLER + 1));
+    let pushed = bits::RFLAGS_RF | bits::RFLAGS_TF | 2;
+    assert_eq!(bench.values::<3>(STACK - 40, 8), [START + 1, u64::from(CODE0), pushed]);
+    assert_eq!(bench.cpu.state.regs[usize::from(reg::RCX)], 9);
+}

@@ -24,6 +24,8 @@ struct Control {
     entry: u64,
     host_rsp: u64,
     host_mxcsr: u32,
+    /// Whether there are YMM registers.
+    avx: u32,
     slot: *mut Slot,
 }
 
@@ -35,6 +37,12 @@ std::arch::global_asm!(
     "mov [rax + {host_rsp}], rsp",
     "stmxcsr [rax + {host_mxcsr}]",
     "fxrstor64 [rdi + {fx}]",
+    "cmp dword ptr [rax + {avx}], 0",
+    "je 2f",
+    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+    "vinsertf128 ymm\\i, ymm\\i, [rdi + {ymm_high} + 16 * \\i], 1",
+    ".endr",
+    "2:",
     "push qword ptr [rdi + {rflags}]",
     "popfq",
     "mov rax, [rdi]",
@@ -64,7 +72,9 @@ std::arch::global_asm!(
     control = const PRIVATE,
     host_rsp = const offset_of!(Control, host_rsp),
     host_mxcsr = const offset_of!(Control, host_mxcsr),
+    avx = const offset_of!(Control, avx),
     fx = const offset_of!(State, fx),
+    ymm_high = const offset_of!(State, ymm_high),
     rflags = const offset_of!(State, rflags),
 );
 
@@ -165,7 +175,9 @@ unsafe fn execute(slot: *mut Slot, data: *mut u8, code: *mut u8) {
         ptr::copy_nonoverlapping(memory, data, DATA_BYTES);
         let entry = code.add((*slot).at);
         ptr::copy_nonoverlapping((&raw const (*slot).code).cast(), entry, (*slot).code_len);
-        control().write(Control { entry: CODE + (*slot).at as u64, host_rsp: 0, host_mxcsr: 0, slot });
+        let avx = u32::from(is_x86_feature_detected!("avx"));
+        let entry_address = CODE + (*slot).at as u64;
+        control().write(Control { entry: entry_address, host_rsp: 0, host_mxcsr: 0, avx, slot });
         rx86_oracle_enter(&raw const (*slot).state);
         ptr::write_bytes(entry, 0xcc, (*slot).code_len);
         ptr::copy_nonoverlapping(data, memory, DATA_BYTES);
@@ -210,6 +222,24 @@ const FRAME: [libc::c_int; 16] = [
     libc::REG_R15,
 ];
 
+/// The upper halves of the YMM registers in the XSAVE area of a signal frame, which has the standard format.
+///
+/// # Safety
+/// `area` is that of a kernel that saves AVX state.
+unsafe fn ymm_high(area: *const u8) -> [u128; 16] {
+    const XSTATE_BV: usize = 512;
+    const AVX: u64 = 1 << 2;
+    const AVX_STATE: usize = 576;
+    // SAFETY: the area reaches to the end of the AVX state at least.
+    unsafe {
+        // What is in its initial configuration may not have been written.
+        if area.add(XSTATE_BV).cast::<u64>().read_unaligned() & AVX == 0 {
+            return [0; 16];
+        }
+        area.add(AVX_STATE).cast::<[u128; 16]>().read_unaligned()
+    }
+}
+
 extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     const PAGE_FAULT: u32 = 14;
     // SAFETY: the kernel passes a valid frame; the control page was filled in before the program was entered.
@@ -226,6 +256,9 @@ extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
         slot.state.rflags = get(libc::REG_EFL) & FLAGS;
         let fx = (&raw mut slot.state.fx).cast::<u8>();
         ptr::copy_nonoverlapping(frame.fpregs.cast_const().cast::<u8>(), fx, size_of_val(&slot.state.fx));
+        if control.avx != 0 {
+            slot.state.ymm_high = ymm_high(frame.fpregs.cast_const().cast());
+        }
         let vector = get(libc::REG_TRAPNO) as u32;
         let page_fault = vector == PAGE_FAULT;
         slot.ending = Ending {
