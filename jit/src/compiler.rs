@@ -146,20 +146,19 @@ impl Compiler {
         };
         let translator = Translator::new(builder, signatures, region.predecessors());
         let mut work = Work { translator, mode, model, calls: Vec::new(), instructions: 0 };
-        for node in order {
-            if work.translator.is_reached(node) {
-                let end = work.node(node, &region.nodes[node]);
-                if node == 0 && work.instructions == 0 {
-                    // What has been begun is thrown away.
-                    work.translator.end_node(&Default::default(), |_| 0);
-                    work.translator.finish().finalize(self.isa.frontend_config());
-                    return Err(match end {
-                        NodeEnd::Undecoded(failure) => CompileError::Decode(failure),
-                        _ => CompileError::Interpret,
-                    });
-                }
-                work.translator.end_node(&region.nodes[node].successors, |other| region.nodes[other].offset);
+        // A node that its turn finds unreached may be reached from a later one.
+        while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
+            let end = work.node(node, &region.nodes[node]);
+            if node == 0 && work.instructions == 0 {
+                // What has been begun is thrown away.
+                work.translator.end_node(&Default::default(), |_| 0);
+                work.translator.finish().finalize(self.isa.frontend_config());
+                return Err(match end {
+                    NodeEnd::Undecoded(failure) => CompileError::Decode(failure),
+                    _ => CompileError::Interpret,
+                });
             }
+            work.translator.end_node(&region.nodes[node].successors, |other| region.nodes[other].offset);
         }
         let Work { translator, calls, instructions, .. } = work;
         let extent = translator.extent();

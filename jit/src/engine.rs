@@ -6,6 +6,7 @@ use crate::context::{Call, JitContext, LeaveKind};
 use crate::region::Region;
 use crate::worker::{Job, Worker};
 use rustc_hash::FxHashMap;
+use rx86_cpu::backend::TierStats;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::interp::Interpreter;
 use rx86_cpu::interp::tier::{CodeView, HotTier, TierExit, TranslationId};
@@ -26,29 +27,8 @@ pub struct JitConfig {
 
 impl Default for JitConfig {
     fn default() -> Self {
-        Self { threshold: 400, background: true, code_cache_bytes: 128 << 20 }
+        Self { threshold: 8000, background: true, code_cache_bytes: 128 << 20 }
     }
-}
-
-/// Counters since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct JitStats {
-    /// Regions translated and installed.
-    pub regions: u64,
-    /// Guest instructions in them.
-    pub guest_instructions: u64,
-    /// Bytes of host code in them.
-    pub host_bytes: u64,
-    /// Nanoseconds of translating.
-    pub compile_ns: u64,
-    /// Regions dropped because their bytes were written or the cache was full.
-    pub dropped: u64,
-    /// Instructions executed in translations.
-    pub instructions: u64,
-    /// Entries into translations.
-    pub entries: u64,
-    /// Of those, left because the interpreter had to execute an instruction.
-    pub left_to_interpret: u64,
 }
 
 /// A translation that can be entered.
@@ -84,7 +64,7 @@ pub struct Jit {
     pending: FxHashMap<u64, Pending>,
     next_job: u64,
     host_bytes: usize,
-    stats: JitStats,
+    stats: TierStats,
 }
 
 /// The engine: the interpreter with the JIT above it.
@@ -108,13 +88,8 @@ impl Jit {
             pending: FxHashMap::default(),
             next_job: 0,
             host_bytes: 0,
-            stats: JitStats::default(),
+            stats: TierStats::default(),
         })
-    }
-
-    /// The counters.
-    pub fn stats(&self) -> JitStats {
-        self.stats
     }
 
     fn install(
@@ -221,18 +196,27 @@ impl HotTier for Jit {
         self.config.threshold
     }
 
+    fn stats(&self) -> TierStats {
+        self.stats
+    }
+
     fn translate(&mut self, cpu: &Cpu, linear: u64, gpa: u64, code: &dyn CodeView) {
         let mode = cpu.mode();
         if self.by_entry.contains_key(&(gpa, mode)) {
+            return;
+        }
+        let Some(heat) = code.block(linear).map(|block| block.heat) else { return };
+        let is_asked = |(_, pending): &(&u64, &Pending)| (pending.gpa, pending.mode) == (gpa, mode);
+        if let Some((&number, _)) = self.pending.iter().find(is_asked) {
+            self.worker.heat(number, heat);
             return;
         }
         let Some(region) = Region::grow(linear, code) else { return };
         let region = Arc::new(region);
         let number = self.next_job;
         self.next_job += 1;
-        if self.worker.begin(Job { number, mode, region: region.clone() }) {
-            self.pending.insert(number, Pending { gpa, mode, region });
-        }
+        self.worker.begin(Job { number, heat, mode, region: region.clone() });
+        self.pending.insert(number, Pending { gpa, mode, region });
     }
 
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)> {
@@ -280,7 +264,10 @@ impl HotTier for Jit {
     }
 
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
-        self.pending.retain(|_, pending| !overlaps(&pending.region.pieces, gpa, bytes));
+        let is_stale = |_: &u64, pending: &mut Pending| overlaps(&pending.region.pieces, gpa, bytes);
+        for (number, _) in self.pending.extract_if(is_stale) {
+            self.worker.cancel(number);
+        }
         let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
         let is_hit = |id: &TranslationId| {
             let slot = self.installed.get(id.get() as usize - 1);

@@ -48,4 +48,4 @@ mod worker;
 
 pub use block::{BlockExit, CompiledBlock, ExitKind};
 pub use compiler::{CompileError, Compiler};
-pub use engine::{Jit, JitConfig, JitStats, engine};
+pub use engine::{Jit, JitConfig, engine};

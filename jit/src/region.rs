@@ -6,14 +6,14 @@ use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
 
 /// The most instructions and blocks of a region. Code beyond is reached through the engine.
-const MAX_INSTRUCTIONS: usize = 400;
+const MAX_INSTRUCTIONS: usize = 150;
 const MAX_NODES: usize = 96;
 
 /// How deep calls are followed.
 const MAX_CALL_DEPTH: u32 = 3;
 
 /// A successor is taken into the region if it was executed at least this fraction of the entry's count.
-const COLD_FRACTION: u32 = 16;
+const COLD_FRACTION: u32 = 4;
 
 /// Where control goes at a node's end, as far as its bytes say. `None` where the code is not part of the region.
 #[derive(Clone, Copy, Debug, Default)]

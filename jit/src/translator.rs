@@ -295,9 +295,9 @@ impl<'a> Translator<'a> {
         self.retired += 1;
     }
 
-    /// Whether anything translated so far leads to the node.
-    pub(crate) fn is_reached(&self, node: usize) -> bool {
-        self.reached[node]
+    /// Whether something translated so far leads to the node, which is not translated yet.
+    pub(crate) fn is_due(&self, node: usize) -> bool {
+        self.reached[node] && self.done[node].is_none()
     }
 
     /// Ends the node before the instruction that is next: only the interpreter executes it.

@@ -112,6 +112,7 @@ impl<T: HotTier> X86Ops for Interpreter<T> {
     }
 
     fn stats(&self) -> EngineStats {
-        EngineStats { tlb_fills: self.cpu.mmu.stats().walks, ..self.cpu.stats.clone() }
+        let tier = T::ACTIVE.then(|| self.tier.stats());
+        EngineStats { tlb_fills: self.cpu.mmu.stats().walks, tier, ..self.cpu.stats.clone() }
     }
 }

@@ -1,5 +1,6 @@
 //! `HotTier`: what takes blocks over from the interpreter when they have been executed often.
 
+use crate::backend::TierStats;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::mode::ModeKey;
@@ -60,6 +61,8 @@ pub trait HotTier: Send {
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize;
     /// The pieces of memory in a physical page that translations were made from.
     fn pieces_of_page(&self, page: u64) -> Vec<(u64, u64)>;
+    /// The counters.
+    fn stats(&self) -> TierStats;
 }
 
 /// No tier: the interpreter executes everything.
@@ -88,5 +91,8 @@ impl HotTier for NoTier {
     }
     fn pieces_of_page(&self, _page: u64) -> Vec<(u64, u64)> {
         Vec::new()
+    }
+    fn stats(&self) -> TierStats {
+        TierStats::default()
     }
 }

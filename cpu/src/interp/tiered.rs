@@ -13,11 +13,14 @@ impl<T: HotTier> Interpreter<T> {
     #[inline]
     pub(super) fn execute_tiered(&mut self, id: BlockId, end: u64) -> Result<(), Exception> {
         let Some(block) = self.blocks.get_mut(id) else { return Ok(()) };
-        let Some(translation) = block.translation else {
+        if block.translation.is_none() {
             block.heat = block.heat.saturating_add(1);
-            if block.heat == self.tier.threshold() {
+            // Asked again now and then, so that the tier learns what is hottest.
+            if block.heat % self.tier.threshold() == 0 {
                 self.ask_for_translation(id);
             }
+        }
+        let Some(translation) = self.blocks.get(id).and_then(|block| block.translation) else {
             return self.execute(id);
         };
         let budget = end.saturating_sub(self.cpu.stats.instructions);
@@ -31,7 +34,9 @@ impl<T: HotTier> Interpreter<T> {
                 self.execute(id)
             }
             TierExit::Gone => {
-                block.translation = None;
+                if let Some(block) = self.blocks.get_mut(id) {
+                    block.translation = None;
+                }
                 self.execute(id)
             }
         }
