@@ -11,7 +11,7 @@ use rx86_cpu::decode::{Decoded, Semantics, decode};
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::op::{Op, op_flags, reg};
 use rx86_cpu::state::{ArithFlags, SegmentIndex, Vcpu};
-use rx86_jit::{CompileError, Compiler, ExitKind};
+use rx86_jit::{Compiler, ExitKind};
 use std::collections::{BTreeMap, BTreeSet};
 use world::{DATA, Random, STACK};
 
