@@ -3,6 +3,7 @@
 use crate::machine::{Engine, Protocol};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rx86_cpu::features::selection::{self, Selection};
 use std::path::PathBuf;
 
 /// The smallest guest.
@@ -40,6 +41,83 @@ pub struct Cli {
 pub enum Command {
     /// Gets a Debian kernel and busybox from the distribution's packages, and boots them to a shell.
     Demo(DemoArgs),
+    /// Runs one guest on two engines and finds the first instruction that they execute differently.
+    Diff(DiffArgs),
+}
+
+const DIFF_HELP: &str = "\
+What is compared:
+  Between two of rx86's engines: every --every instructions all registers, with hidden parts of segments, table registers,
+  debug registers and MSRs; now and then, and at the end, all of memory. Time is a count of instructions, and the
+  board's timers and interrupts act at the borders between stretches, so that both runs, and every repetition, are the same.
+  Against qemu (TCG, from PATH): general registers, RIP and RFLAGS without the flags that are undefined, about every --every
+  instructions; all registers that QEMU's debugger stub shows wherever the guest looks at the board or the time. QEMU has
+  no board here: what IN, OUT, memory-mapped registers, RDTSC, CPUID, RDMSR and RDRAND give on the left is handed
+  to it. Interrupts are kept from both, so that the comparison ends when the guest waits for one. Memory is not
+  compared by itself, only through what is loaded from it.
+  An engine that cannot stop behind a given instruction is stopped where it can; the report then names a few instructions.
+
+Exit status:
+  0    no difference
+  12   a difference; it is on standard output
+  2    bad arguments or files, or the host failed (no QEMU, no /dev/kvm)";
+
+/// Options of `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_HELP)]
+pub struct DiffArgs {
+    /// Linux bzImage, or ELF vmlinux with a PVH entry.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    #[arg(long, value_name = "STRING", default_value = "")]
+    pub append: String,
+    /// How a bzImage is entered.
+    #[arg(long, value_enum, default_value_t, value_name = "BITS")]
+    pub boot_protocol: Protocol,
+    /// Guest memory, with K, M or G behind the number.
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_memory)]
+    pub memory: u64,
+    /// The left side: any engine that --engine takes.
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t)]
+    pub left: Engine,
+    /// The right side: any engine that --engine takes, or qemu.
+    #[arg(long, value_name = "ENGINE|qemu", default_value = "qemu", value_parser = parse_right)]
+    pub right: Right,
+    /// Instructions between two comparisons.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub every: u64,
+    /// Instructions after which the comparison ends.
+    #[arg(long, value_name = "N", default_value = "100000000")]
+    pub limit: u64,
+    /// Seeds the guest's random numbers.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+}
+
+/// The right side of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// QEMU's TCG.
+    Qemu,
+    /// One of our engines.
+    Engine(Engine),
+}
+
+fn parse_right(text: &str) -> Result<Right, String> {
+    if text == "qemu" {
+        return Ok(Right::Qemu);
+    }
+    let names: Vec<String> = Engine::value_variants()
+        .iter()
+        .filter_map(|engine| Some(engine.to_possible_value()?.get_name().into()))
+        .collect();
+    Engine::from_str(text, true)
+        .map(Right::Engine)
+        .map_err(|_| format!("name one of {}, or qemu", names.join(", ")))
 }
 
 /// What to boot and on what.
@@ -77,6 +155,11 @@ pub struct MachineArgs {
     /// What executes the guest.
     #[arg(long, value_enum, default_value_t, help_heading = "Shape the machine")]
     pub engine: Engine,
+    /// The processor: max, x86-64-v2, x86-64-v3, qemu64 or host-like, with changes such as `max,-avx2,+monitor`; `help` lists
+    /// models and features.
+    #[arg(long, value_name = "MODEL", default_value = "max", value_parser = parse_cpu, allow_hyphen_values = true,
+          help_heading = "Shape the machine")]
+    pub cpu: CpuChoice,
     /// An isa-debug-exit device, at port 0xf4 unless another is named.
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4",
           value_parser = parse_port, help_heading = "Shape the machine")]
@@ -97,6 +180,22 @@ pub struct MachineArgs {
     /// Where the trace goes in place of standard error.
     #[arg(long, value_name = "FILE", requires = "trace", help_heading = "Look inside")]
     pub trace_file: Option<PathBuf>,
+}
+
+/// What `--cpu` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CpuChoice {
+    /// The list of models and features.
+    Help,
+    /// A model.
+    Model(Box<Selection>),
+}
+
+impl MachineArgs {
+    /// The text that `--cpu help` asks for, if it was given.
+    pub fn cpu_help(&self) -> Option<String> {
+        (self.cpu == CpuChoice::Help).then(selection::help)
+    }
 }
 
 /// How counters are printed.
@@ -170,6 +269,15 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Parses a CPU model.
+fn parse_cpu(text: &str) -> Result<CpuChoice, String> {
+    if matches!(text, "help" | "?") {
+        return Ok(CpuChoice::Help);
+    }
+    let selection = Selection::parse(text).map_err(|error| error.to_string())?;
+    Ok(CpuChoice::Model(Box::new(selection)))
+}
+
 /// Parses a port, decimal or hexadecimal.
 fn parse_port(text: &str) -> Result<u16, String> {
     let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -211,7 +319,9 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_in_one_line() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 11] = [
+            (&["--kernel", "k", "--cpu", "x86-64-v22"], "did you mean x86-64-v2"),
+            (&["--kernel", "k", "--cpu", "max,+rdrnd"], "no feature 'rdrnd'"),
             (&["--initrd", "i"], "--kernel"),
             (&["--append", "a"], "--kernel"),
             (&["--kernel", "k", "--trace-file", "f"], "--trace"),

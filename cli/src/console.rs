@@ -102,6 +102,11 @@ impl SerialSink for Output {
 }
 
 impl Output {
+    /// Drops what is pending.
+    pub fn discard(&self) {
+        lock(&self.pending).clear();
+    }
+
     /// Writes what is pending to standard output.
     pub fn flush(&self) -> io::Result<()> {
         let mut pending = lock(&self.pending);

@@ -12,6 +12,8 @@ pub const TRIPLE_FAULT: u8 = 6;
 pub const STOPPED: u8 = 8;
 /// The guest's processor halted with interrupts off, so that nothing can wake it.
 pub const HALTED_FOR_GOOD: u8 = 10;
+/// `rx86 diff` found a difference.
+pub const DIFFERENT: u8 = 12;
 
 /// The status for a value that the guest wrote to isa-debug-exit: `value * 2 + 1`, as in QEMU.
 pub fn debug_exit(value: u32) -> u8 {
@@ -24,7 +26,7 @@ mod tests {
 
     #[test]
     fn debug_exit_never_equals_a_status_of_ours() {
-        let ours = [POWER_OFF, HOST_ERROR, GUEST_RESET, TRIPLE_FAULT, STOPPED, HALTED_FOR_GOOD];
+        let ours = [POWER_OFF, HOST_ERROR, GUEST_RESET, TRIPLE_FAULT, STOPPED, HALTED_FOR_GOOD, DIFFERENT];
         for value in (0..300).chain([u32::MAX]) {
             assert!(!ours.contains(&debug_exit(value)), "{value}");
         }

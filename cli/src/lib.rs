@@ -3,6 +3,7 @@
 pub mod args;
 pub mod console;
 pub mod demo;
+pub mod diff;
 pub mod escape;
 pub mod exit_status;
 pub mod image;

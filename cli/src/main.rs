@@ -5,7 +5,7 @@ use clap::Parser;
 use rx86::args::{self, BootArgs, Cli, Command};
 use rx86::image::Image;
 use rx86::session::{self, Images};
-use rx86::{demo, exit_status};
+use rx86::{demo, diff, exit_status};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,8 +21,15 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let machine =
+        if let Some(Command::Demo(args)) = &cli.command { &args.machine } else { &cli.boot.machine };
+    if let Some(text) = machine.cpu_help() {
+        print!("{text}");
+        return ExitCode::SUCCESS;
+    }
     let status = match &cli.command {
         Some(Command::Demo(args)) => demo::run(args),
+        Some(Command::Diff(args)) => diff::command::run(args),
         None => boot(&cli.boot),
     };
     match status {

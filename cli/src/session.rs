@@ -1,6 +1,6 @@
 //! One run of a machine from the command line: terminal, signals, counters, exit status.
 
-use crate::args::{MachineArgs, StatsFormat};
+use crate::args::{CpuChoice, MachineArgs, StatsFormat};
 use crate::console::{Remote, spawn_input};
 use crate::exit_status;
 use crate::image::Image;
@@ -9,6 +9,7 @@ use crate::stats::Stats;
 use crate::terminal::{self, RawTerminal};
 use crate::trace;
 use anyhow::{Context, Result, bail};
+use rx86_cpu::features::CpuModel;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,7 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         refuse_overwriting(&images, args.trace_file.as_deref())?;
         trace::install(list, args.trace_file.as_deref(), terminal::is_interactive())?;
     }
+    let cpu = cpu_model(args);
     let mut machine = Machine::new(MachineConfig {
         memory_bytes: args.memory,
         kernel: images.kernel,
@@ -40,9 +42,11 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         append: images.append,
         protocol: images.protocol,
         engine: args.engine,
+        cpu,
         debug_exit: args.debug_exit,
         no_reboot: args.no_reboot,
         seed: args.seed.unwrap_or_else(seed_from_clock),
+        by_hand: false,
     })?;
     let remote = machine.remote();
     ctrlc::set_handler(move || stop_surely(&remote)).context("cannot listen for signals")?;
@@ -59,6 +63,15 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         None => {}
     }
     Ok(report(outcome))
+}
+
+/// The processor that was asked for; tells what the user may not expect of it.
+fn cpu_model(args: &MachineArgs) -> CpuModel {
+    let CpuChoice::Model(selection) = &args.cpu else { return CpuModel::max() };
+    for note in &selection.notes {
+        eprintln!("rx86: --cpu: {note}");
+    }
+    selection.model.clone()
 }
 
 /// An error if the trace would replace an image that is to be booted.

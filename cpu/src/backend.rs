@@ -142,6 +142,16 @@ pub trait X86Ops: Send {
     /// Runs until something needs the machine; about `budget` instructions at most.
     fn run(&mut self, budget: u64) -> Exit;
 
+    /// Whether `step` works.
+    fn can_step(&self) -> bool {
+        false
+    }
+    /// Executes one instruction (one turn of a long repetition), delivers the exception that it raised, and what else is due
+    /// behind it. Not all backends can: see `can_step`.
+    fn step(&mut self) -> Exit {
+        Exit::Failed
+    }
+
     /// Why the backend cannot go on, if a host call failed.
     fn failure(&self) -> Option<&str> {
         None

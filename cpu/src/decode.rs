@@ -61,6 +61,9 @@ pub fn decode<M: MicroOps>(
             DecodeFailure::TooLong
         });
     }
+    if instruction.is_invalid() && bytes.len() == MAX_INSTRUCTION_BYTES && is_cut_short(bytes, mode, model) {
+        return Err(DecodeFailure::TooLong);
+    }
     let op = compact(&instruction, &bytes[..instruction.len()], mode);
     let (semantics, contained) = match availability::check(&instruction, mode, model) {
         Ok(()) => meaning(&instruction, &op),
@@ -68,6 +71,13 @@ pub fn decode<M: MicroOps>(
     };
     let ends_block = instruction.is_invalid() || instruction.flow_control() != FlowControl::Next;
     Ok(Decoded { op, semantics, ends_block, contained })
+}
+
+/// Whether 15 bytes end before their instruction does. iced-x86 tells that only of fewer bytes, so one prefix is left out:
+/// an instruction of that length has one to spare.
+fn is_cut_short(bytes: &[u8], mode: ModeKey, model: &CpuModel) -> bool {
+    let mut decoder = Decoder::with_ip(mode.code_bits(), &bytes[1..], 0, model.decoder_options());
+    decoder.decode().is_invalid() && decoder.last_error() == DecoderError::NoMoreBytes
 }
 
 /// The meaning of an available instruction: each family is asked; what nobody knows is an invalid opcode.

@@ -1,6 +1,7 @@
-//! Tests of the whole of rx86: guests of our own, instruction cases against oracles, benchmarks.
+//! Tests of the whole of rx86: guests of our own, instruction cases against oracles, fuzz targets, benchmarks.
 
 pub mod cases;
-
+pub mod fuzz;
 pub mod guest;
 pub mod oracle;
+pub mod system;

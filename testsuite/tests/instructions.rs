@@ -7,11 +7,11 @@
 
 use rx86_testsuite::cases::family::{Family, host_lacks};
 use rx86_testsuite::cases::known::{PENDING, instruction_of, judge};
-use rx86_testsuite::cases::run::Runner;
+use rx86_testsuite::cases::run::{Plan, Report, Runner};
 use rx86_testsuite::cases::text::{parse_case, parse_program, print_case};
-use rx86_testsuite::oracle::Oracle;
 use rx86_testsuite::oracle::engine::EngineOracle;
 use rx86_testsuite::oracle::host::HostOracle;
+use rx86_testsuite::oracle::{Mode, Oracle};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -87,22 +87,29 @@ fn the_cases_in_files_hold() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Generated cases of a family; a thousand forms are tried some hundred times each.
-fn generated(family: Family) {
+/// Runs generated cases; a thousand forms are tried some hundred times each. `None` if the host has no such mode.
+fn run(plan: Plan) -> Option<Report> {
     let (seed, count) = (number("RX86_SEED", SEED), number("RX86_COUNT", COUNT));
-    if family.forms().is_empty() {
-        println!("{}: skipped, the host has no such instructions", family.name());
-        return;
+    // The other modes share most of their meanings with 64-bit mode.
+    let count = if plan.mode == Mode::Bits64 { count } else { count / 4 };
+    if plan.families.iter().all(|family| family.forms_in(plan.mode).is_empty()) {
+        println!("{}: skipped, the host has no such instructions", plan.name());
+        return None;
     }
     let (mut host, mut engine) = (host(), EngineOracle::interpreter());
-    let mut runner = Runner { reference: &mut host, subject: &mut engine, seed, family };
-    let report = runner.run(0..count, &mut |_, _| {});
-    println!("{}, seed {seed}: {} cases of {} forms", family.name(), report.cases, report.forms);
+    let name = plan.name();
+    if !host.offers(plan.mode) {
+        println!("skipped: this host's kernel runs no {}-bit code for {name}", plan.mode.bits());
+        return None;
+    }
+    let mut runner = Runner { reference: &mut host, subject: &mut engine, seed, plan };
+    let report = runner.run(0..count);
+    println!("{name}, seed {seed}: {} cases of {} forms", report.cases, report.forms);
     for (mnemonic, (flags, times)) in &report.undefined {
         println!("undefined flags {flags:03x} of {mnemonic:?} differ from the host's {times} times");
     }
     if report.undefined.is_empty() {
-        println!("{}: flags that the manual leaves undefined are as on this host", family.name());
+        println!("{name}: flags that the manual leaves undefined are as on this host");
     }
     let is_pending = |code| PENDING.iter().any(|&(pending, _)| pending == code);
     let failures: Vec<String> =
@@ -114,7 +121,13 @@ fn generated(family: Family) {
         "only {} of {count} cases were run",
         report.cases
     );
-    if (seed, count) == (SEED, COUNT) {
+    Some(report)
+}
+
+/// Generated cases of a family in 64-bit mode.
+fn generated(family: Family) {
+    let Some(report) = run(Plan::of(family)) else { return };
+    if (number("RX86_SEED", SEED), number("RX86_COUNT", COUNT)) == (SEED, COUNT) {
         let forms = family.forms();
         for (code, reason) in PENDING.iter().filter(|(code, _)| forms.contains(code)) {
             assert!(
@@ -122,6 +135,27 @@ fn generated(family: Family) {
                 "{code:?} no longer differs ({reason}): remove it from PENDING"
             );
         }
+    }
+}
+
+#[test]
+fn sequences_of_instructions_agree_with_the_host() {
+    for mode in Mode::ALL {
+        run(Plan { families: Family::ALL.to_vec(), mode, sequences: true });
+    }
+}
+
+#[test]
+fn instructions_of_32_bit_code_agree_with_the_host() {
+    for family in Family::ALL {
+        run(Plan { mode: Mode::Bits32, ..Plan::of(family) });
+    }
+}
+
+#[test]
+fn instructions_of_16_bit_code_agree_with_the_host() {
+    for family in Family::ALL {
+        run(Plan { mode: Mode::Bits16, ..Plan::of(family) });
     }
 }
 

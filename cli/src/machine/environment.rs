@@ -1,10 +1,11 @@
 //! The board and a vCPU's local APIC as that vCPU sees them.
 
-use super::clock::{HostClock, TSC_HZ};
+use super::clock::{GuestClock, TSC_HZ};
 use rx86_cpu::environment::{Environment, Refused};
 use rx86_devices::lapic::LocalApic;
 use rx86_devices::{Board, BoardRequest, Clock};
 use rx86_softmmu::Attention;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const LAPIC_BYTES: u64 = 0x1000;
@@ -18,7 +19,7 @@ pub(super) type Request = Arc<Mutex<Option<BoardRequest>>>;
 pub(super) struct VcpuEnvironment {
     board: Arc<Mutex<Board>>,
     lapic: Arc<Mutex<LocalApic>>,
-    clock: Arc<HostClock>,
+    clock: Arc<GuestClock>,
     cpu: usize,
     cpu_count: u32,
     attention: Attention,
@@ -29,6 +30,8 @@ pub(super) struct VcpuEnvironment {
     nmi: bool,
     init: bool,
     sipi: Option<u8>,
+    /// External interrupts wait while it is set.
+    interrupts_held: Arc<AtomicBool>,
 }
 
 /// A thread that panicked with a lock held has ended the machine anyway.
@@ -39,11 +42,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl VcpuEnvironment {
     pub(super) fn new(
         board: Arc<Mutex<Board>>,
-        clock: Arc<HostClock>,
+        clock: Arc<GuestClock>,
         attention: Attention,
         request: Request,
         (cpu, cpu_count): (usize, u32),
         seed: u64,
+        interrupts_held: Arc<AtomicBool>,
     ) -> Self {
         let (lapic, a20) = {
             let board = lock(&board);
@@ -63,6 +67,7 @@ impl VcpuEnvironment {
             nmi: false,
             init: false,
             sipi: None,
+            interrupts_held,
         }
     }
 
@@ -127,10 +132,13 @@ impl Environment for VcpuEnvironment {
     }
 
     fn interrupt_pending(&mut self) -> bool {
-        lock(&self.board).pending(self.cpu)
+        !self.interrupts_held.load(Ordering::Relaxed) && lock(&self.board).pending(self.cpu)
     }
 
     fn acknowledge_interrupt(&mut self) -> Option<u8> {
+        if self.interrupts_held.load(Ordering::Relaxed) {
+            return None;
+        }
         lock(&self.board).acknowledge(self.cpu)
     }
 

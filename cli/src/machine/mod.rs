@@ -4,6 +4,7 @@ mod clock;
 mod environment;
 mod report;
 mod run;
+mod stepped;
 
 pub use report::TripleFault;
 
@@ -11,7 +12,7 @@ use crate::console::{Output, Remote};
 use crate::image::{Image, Role};
 use crate::initrd::inspect::inspect;
 use anyhow::{Context, Result};
-use clock::HostClock;
+use clock::GuestClock;
 use environment::{Request, VcpuEnvironment, lock, split_mix};
 use rx86_cpu::backend::{EngineStats, ResetKind, X86Ops};
 use rx86_cpu::cpu::Cpu;
@@ -23,6 +24,7 @@ use rx86_devices::{Board, BoardConfig, IoCount};
 use rx86_firmware::{BootProtocol, BootRequest, Entry, EntryMode, SegmentImage};
 use rx86_jit::JitConfig;
 use rx86_softmmu::{Attention, GuestMemory};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// Where RAM above the hole begins.
@@ -80,12 +82,17 @@ pub struct MachineConfig {
     pub protocol: Protocol,
     /// The engine.
     pub engine: Engine,
+    /// The processor.
+    pub cpu: CpuModel,
     /// The first port of isa-debug-exit, if there is one.
     pub debug_exit: Option<u16>,
     /// Whether a reset ends the run.
     pub no_reboot: bool,
     /// Seeds RDRAND and the kernel's random number generator.
     pub seed: u64,
+    /// Time stands until `Machine::set_time` moves it, and external interrupts wait for `Machine::let_interrupts_in`:
+    /// two runs are the same.
+    pub by_hand: bool,
 }
 
 /// Why a run ended.
@@ -111,17 +118,20 @@ pub struct Machine {
     memory: Arc<GuestMemory>,
     board: Arc<Mutex<Board>>,
     request: Request,
-    clock: Arc<HostClock>,
+    clock: Arc<GuestClock>,
     engine: Box<dyn X86Ops>,
     output: Output,
     remote: Remote,
+    attention: Attention,
+    interrupts_held: Arc<AtomicBool>,
 }
 
 impl Machine {
     /// Builds the machine and loads the kernel. `run` must be called on the thread that called this.
     pub fn new(config: MachineConfig) -> Result<Self> {
         let memory = GuestMemory::new(config.memory_bytes).context("cannot give the guest its memory")?;
-        let clock = Arc::new(HostClock::start());
+        let clock = Arc::new(if config.by_hand { GuestClock::by_hand() } else { GuestClock::start() });
+        let interrupts_held = Arc::new(AtomicBool::new(config.by_hand));
         let attention = Attention::default();
         let output = Output::default();
         let high =
@@ -148,10 +158,22 @@ impl Machine {
             request.clone(),
             (0, 1),
             config.seed,
+            interrupts_held.clone(),
         ));
-        let engine = engine(config.engine, &memory, environment, &attention)?;
-        let remote = Remote::new(attention);
-        let mut machine = Self { config, memory, board, request, clock, engine, output, remote };
+        let engine = engine(config.engine, &config.cpu, &memory, environment, &attention)?;
+        let remote = Remote::new(attention.clone());
+        let mut machine = Self {
+            config,
+            memory,
+            board,
+            request,
+            clock,
+            engine,
+            output,
+            remote,
+            attention,
+            interrupts_held,
+        };
         machine.load()?;
         Ok(machine)
     }
@@ -225,23 +247,26 @@ fn boots(config: &MachineConfig) -> String {
     }
 }
 
-/// The engine that was asked for, with a vCPU of the largest model.
+/// The engine that was asked for, with a vCPU of the model.
 fn engine(
     kind: Engine,
+    model: &CpuModel,
     memory: &Arc<GuestMemory>,
     environment: Box<VcpuEnvironment>,
     attention: &Attention,
 ) -> Result<Box<dyn X86Ops>> {
-    let model = CpuModel::max();
     Ok(match kind {
-        Engine::Interp => {
-            Box::new(Interpreter::new(Cpu::new(memory.clone(), environment, model, attention.clone())))
-        }
+        Engine::Interp => Box::new(Interpreter::new(Cpu::new(
+            memory.clone(),
+            environment,
+            model.clone(),
+            attention.clone(),
+        ))),
         Engine::Jit => {
-            let cpu = Cpu::new(memory.clone(), environment, model, attention.clone());
+            let cpu = Cpu::new(memory.clone(), environment, model.clone(), attention.clone());
             Box::new(rx86_jit::engine(cpu, JitConfig::default())?)
         }
-        Engine::Kvm => rx86_kvm::open(memory.clone(), environment, &model, attention.clone())?,
+        Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,
     })
 }
 

@@ -20,6 +20,8 @@ pub enum CpuidRegister {
 pub struct FeatureRow {
     /// The feature.
     pub feature: Feature,
+    /// Its name in this list.
+    pub own_name: &'static str,
     /// CPUID's input EAX.
     pub leaf: u32,
     /// CPUID's input ECX, zero for a leaf without subleaves.
@@ -42,6 +44,7 @@ macro_rules! features {
         /// All features, in the order of `Feature`.
         pub const FEATURES: &[FeatureRow] = &[$(FeatureRow {
             feature: Feature::$name,
+            own_name: stringify!($name),
             leaf: $leaf,
             subleaf: $subleaf,
             register: CpuidRegister::$register,

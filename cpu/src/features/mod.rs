@@ -1,13 +1,21 @@
 //! The processor's features: one list that drives CPUID and what the decoder accepts.
 
+mod host;
 mod list;
+mod models;
+mod names;
+pub mod selection;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk_tests;
 pub mod xsave_area;
 
 pub use list::{CpuidRegister, FEATURES, Feature, FeatureRow};
+pub use models::{MODELS, ModelRow};
 
 use iced_x86::{CpuidFeature, DecoderOptions, Instruction, Mnemonic};
+use std::borrow::Cow;
 
 /// A set of features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +63,7 @@ pub struct CpuModel {
     /// CPUID's vendor string.
     pub vendor: [u8; 12],
     /// CPUID's brand string, at most 47 characters.
-    pub brand: &'static str,
+    pub brand: Cow<'static, str>,
     /// The displayed family (SDM vol. 2, CPUID, figure 3-6).
     pub family: u32,
     /// The displayed model.
@@ -85,7 +93,7 @@ impl CpuModel {
         Self {
             name: "max",
             vendor: *b"GenuineIntel",
-            brand: "rx86 virtual processor",
+            brand: Cow::Borrowed("rx86 virtual processor"),
             family: 6,
             model: 0x1c,
             stepping: 10,

@@ -58,35 +58,42 @@ fn slot(cpu: &mut Cpu, offset: u64, bytes: u64, access: Access) -> Result<u64, E
 
 const PUSHA_ORDER: [u8; 8] = [reg::RAX, reg::RCX, reg::RDX, reg::RBX, reg::RSP, reg::RBP, reg::RSI, reg::RDI];
 
+/// PUSHA (SDM vol. 2): eight pushes, the highest slot first, each of which wraps at the stack's size by itself.
 fn pusha<W: Width>(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
-    let rsp = cpu.state.regs[usize::from(reg::RSP)];
+    let mut rsp = cpu.state.regs[usize::from(reg::RSP)];
     let bytes = W::BYTES as usize;
-    let mut image = [0u8; 32];
-    for (i, &register) in PUSHA_ORDER.iter().rev().enumerate() {
-        image[i * bytes..][..bytes].copy_from_slice(&cpu.get::<W>(register).to_le_bytes()[..bytes]);
+    let mut slots = [0; 8];
+    for place in &mut slots {
+        rsp = rsp.wrapping_sub(W::BYTES);
+        *place = slot(cpu, rsp, W::BYTES, Access::Write)?;
+        cpu.probe_write(*place, W::BYTES)?;
     }
-    let top = rsp.wrapping_sub(8 * W::BYTES) & cpu.stack_mask();
-    let linear = slot(cpu, top, 8 * W::BYTES, Access::Write)?;
-    cpu.write_bytes(linear, &image[..8 * bytes])?;
-    cpu.set_stack_pointer(top);
+    for (linear, register) in slots.into_iter().zip(PUSHA_ORDER) {
+        let value = cpu.get::<W>(register).to_le_bytes();
+        cpu.write_bytes(linear, &value[..bytes])?;
+    }
+    cpu.set_stack_pointer(rsp);
     Ok(())
 }
 
+/// POPA: eight pops; the image of the stack pointer is skipped.
 fn popa<W: Width>(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
-    let rsp = cpu.state.regs[usize::from(reg::RSP)];
+    let mut rsp = cpu.state.regs[usize::from(reg::RSP)];
     let bytes = W::BYTES as usize;
-    let mut image = [0u8; 32];
-    let linear = slot(cpu, rsp, 8 * W::BYTES, Access::Read)?;
-    cpu.read_bytes(linear, &mut image[..8 * bytes])?;
-    for (i, &register) in PUSHA_ORDER.iter().rev().enumerate() {
-        let mut value = [0; 8];
-        value[..bytes].copy_from_slice(&image[i * bytes..][..bytes]);
-        // The image of SP is skipped.
+    let mut values = [0; 8];
+    for value in &mut values {
+        let linear = slot(cpu, rsp, W::BYTES, Access::Read)?;
+        let mut image = [0; 8];
+        cpu.read_bytes(linear, &mut image[..bytes])?;
+        *value = u64::from_le_bytes(image);
+        rsp = rsp.wrapping_add(W::BYTES);
+    }
+    for (value, &register) in values.into_iter().zip(PUSHA_ORDER.iter().rev()) {
         if register != reg::RSP {
-            cpu.put::<W>(register, u64::from_le_bytes(value));
+            cpu.put::<W>(register, value);
         }
     }
-    cpu.set_stack_pointer(rsp.wrapping_add(8 * W::BYTES));
+    cpu.set_stack_pointer(rsp);
     Ok(())
 }
 

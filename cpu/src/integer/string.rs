@@ -225,7 +225,7 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
         return E::one::<W>(cpu, op);
     }
     let runs = runs_allowed(cpu, op);
-    // A single step is one element.
+    // A single step is one iteration (SDM vol. 3, 17.3.1.2).
     let stepped = cpu.state.flags.system & bits::RFLAGS_TF != 0;
     let mut turn = if stepped { 1 } else { ELEMENTS_PER_TURN };
     loop {

@@ -86,14 +86,15 @@ impl<T: HotTier> X86Ops for Interpreter<T> {
 
     fn peek(&mut self, linear: u64, bytes: usize) -> Vec<u8> {
         let mmu = &self.cpu.mmu;
-        let mut data = Vec::new();
-        let mut byte = [0];
-        for at in (0..bytes as u64).map(|i| linear.wrapping_add(i)) {
-            let gpa = rx86_softmmu::probe(mmu.memory(), mmu.context(), at).map(|translation| translation.gpa);
-            match gpa.filter(|&gpa| mmu.memory().read(gpa, &mut byte).is_ok()) {
-                Some(_) => data.push(byte[0]),
-                None => break,
+        let mut data = Vec::with_capacity(bytes);
+        while data.len() < bytes {
+            let at = linear.wrapping_add(data.len() as u64);
+            let Some(translation) = rx86_softmmu::probe(mmu.memory(), mmu.context(), at) else { break };
+            let mut part = vec![0; (bytes - data.len()).min(0x1000 - (at as usize & 0xfff))];
+            if mmu.memory().read(translation.gpa, &mut part).is_err() {
+                break;
             }
+            data.append(&mut part);
         }
         data
     }
@@ -109,6 +110,14 @@ impl<T: HotTier> X86Ops for Interpreter<T> {
             _ => self.cpu.stats.exits_yield += 1,
         }
         exit
+    }
+
+    fn can_step(&self) -> bool {
+        true
+    }
+
+    fn step(&mut self) -> Exit {
+        self.step_one()
     }
 
     fn stats(&self) -> EngineStats {

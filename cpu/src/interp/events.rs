@@ -11,6 +11,9 @@ use crate::state::{Activity, SegmentIndex, bits};
 use iced_x86::{Code, Decoder, DecoderOptions, Formatter, IntelFormatter};
 use rx86_softmmu::Attention;
 
+/// `Op::code` of the instructions that deliver an interrupt themselves.
+const SOFTWARE_INTERRUPTS: [u16; 3] = [Code::Int_imm8 as u16, Code::Int3 as u16, Code::Into as u16];
+
 impl<T: HotTier> Interpreter<T> {
     /// Does what is due at an instruction border. Returns why `run` must return, if it must.
     #[cold]
@@ -105,6 +108,24 @@ impl<T: HotTier> Interpreter<T> {
             || self.cpu.code_breakpoints_armed()
     }
 
+    /// `X86Ops::step`.
+    pub(super) fn step_one(&mut self) -> Exit {
+        self.cpu.end_block();
+        if let Some(exit) = self.between_blocks() {
+            return exit;
+        }
+        let outcome = match self.next_block() {
+            Ok(id) => self.step(id),
+            Err(exception) => Err(exception),
+        };
+        if let Err(exception) = outcome {
+            self.cpu.deliver_exception(exception);
+            self.cpu.end_block();
+        }
+        // Traps belong to the instruction that raised them.
+        self.between_blocks().unwrap_or(Exit::Yield)
+    }
+
     /// Executes one instruction, with what must be looked at before and after it.
     #[cold]
     #[inline(never)]
@@ -126,10 +147,14 @@ impl<T: HotTier> Interpreter<T> {
             (self.cpu.state.sti_shadow, self.cpu.state.mov_ss_shadow) = shadows;
             return outcome.map(|_| ());
         }
+        let code = outcome.as_ref().ok().map(|op| op.code);
         if resumed && !outcome.is_ok_and(|op| sets_resume_flag(&op, start == self.cpu.state.rip())) {
             self.cpu.state.flags.system &= !bits::RFLAGS_RF;
         }
-        if trap && !self.cpu.state.mov_ss_shadow {
+        // INT n, INT3 and INTO clear TF with the delivery, and are not stepped (SDM vol. 3, 17.3.1.2).
+        let interrupted = code.is_some_and(|code| SOFTWARE_INTERRUPTS.contains(&code))
+            && self.cpu.state.flags.system & bits::RFLAGS_TF == 0;
+        if trap && !interrupted && !self.cpu.state.mov_ss_shadow {
             self.cpu.note_single_step();
         }
         Ok(())

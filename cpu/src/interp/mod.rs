@@ -56,8 +56,11 @@ impl<T: HotTier> Interpreter<T> {
         &mut self.cpu
     }
 
-    /// Runs blocks until something needs the machine or about `budget` instructions are retired.
+    /// Runs blocks until something needs the machine or about `budget` instructions are retired. A guest whose handlers
+    /// fault at their first instruction retires none: after as many faults, and a few more, its run ends too.
     fn run_blocks(&mut self, budget: u64) -> Exit {
+        const FEW: u64 = 64;
+        let mut faults_left = budget.saturating_add(FEW);
         let end = self.cpu.stats.instructions.saturating_add(budget);
         // The caller may have changed anything.
         self.cpu.end_block();
@@ -68,7 +71,7 @@ impl<T: HotTier> Interpreter<T> {
             {
                 return exit;
             }
-            if self.cpu.stats.instructions >= end {
+            if self.cpu.stats.instructions >= end || faults_left == 0 {
                 return Exit::Yield;
             }
             let outcome = match self.next_block() {
@@ -78,6 +81,7 @@ impl<T: HotTier> Interpreter<T> {
                 Err(exception) => Err(exception),
             };
             if let Err(exception) = outcome {
+                faults_left -= 1;
                 self.cpu.deliver_exception(exception);
                 self.cpu.end_block();
             }

@@ -1,91 +1,288 @@
-//! Long runs of generated instruction cases against the host CPU: `rx86-cases [--family F] [--seed S] [--count N]
-//! [--first N]`. Failures are printed as lines for a cases file; the exit status is 1 if there are any.
+//! Long runs of generated instruction cases against the host CPU. Failures are printed, and saved as lines of a cases file;
+//! the exit status is 1 if there are any.
+
+const USAGE: &str = "\
+Usage: rx86-cases [OPTION VALUE]...
+  --families LIST   all (default), or families with commas between them
+  --modes LIST      all (default), or of 64,32,16: the bits of the code
+  --programs KIND   both (default), single instructions, or sequences of 2 to 8
+  --seed S          the seed of all cases (default 1)
+  --first N         the number of the first case (default 0)
+  --count N         cases of each family and mode (default 100000)
+  --minutes M       run for so long in place of a count
+  --save FILE       where failing cases are appended (default: cases/found.cases of the test suite)
+  --plant FAULT     adc-af, cvtsd2si-rounding or split-store: let rx86 be wrong, to see it found";
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn main() -> std::process::ExitCode {
-    runs::main()
+    long_run::main()
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 fn main() {
-    eprintln!("rx86-cases: the host CPU can be an oracle on x86-64 Linux only");
+    eprintln!("rx86-cases: the host CPU can be an oracle on x86-64 Linux only\n{USAGE}");
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod runs {
+mod long_run {
+    use rx86_testsuite::cases::coverage::Coverage;
     use rx86_testsuite::cases::family::Family;
-    use rx86_testsuite::cases::run::{Report, Runner};
+    use rx86_testsuite::cases::run::{BATCH, Plan, Report, Runner, buildable};
     use rx86_testsuite::oracle::engine::EngineOracle;
     use rx86_testsuite::oracle::host::HostOracle;
+    use rx86_testsuite::oracle::planted::{Fault, Planted};
+    use rx86_testsuite::oracle::{Mode, Oracle};
+    use std::fs::OpenOptions;
+    use std::io::Write;
+    use std::path::{Path, PathBuf};
     use std::process::ExitCode;
-    use std::time::Instant;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
 
+    /// Batches of one plan before the next plan's turn.
+    const ROUND: u64 = 8 * BATCH;
+    const PROGRESS: Duration = Duration::from_secs(5);
+    static STOP: AtomicBool = AtomicBool::new(false);
+
+    /// What the user asked for.
     struct Options {
         families: Vec<Family>,
+        modes: Vec<Mode>,
+        single: bool,
+        sequences: bool,
         seed: u64,
         first: u64,
         count: u64,
+        minutes: Option<u64>,
+        save: PathBuf,
+        plant: Option<Fault>,
     }
 
-    fn options() -> Result<Options, String> {
-        let mut options = Options { families: Family::ALL.to_vec(), seed: 1, first: 0, count: 100_000 };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
-            let number = || value.parse::<u64>().map_err(|error| format!("{name} {value}: {error}"));
-            match name.as_str() {
-                "--family" => {
-                    let family = Family::from_name(&value);
-                    options.families = vec![family.ok_or_else(|| format!("there is no family {value}"))?];
+    impl Options {
+        fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+            let mut options = Self {
+                families: Family::ALL.to_vec(),
+                modes: Mode::ALL.to_vec(),
+                single: true,
+                sequences: true,
+                seed: 1,
+                first: 0,
+                count: 100_000,
+                minutes: None,
+                save: Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/found.cases"),
+                plant: None,
+            };
+            while let Some(name) = arguments.next() {
+                if matches!(name.as_str(), "--help" | "-h") {
+                    return Err(super::USAGE.to_string());
                 }
-                "--seed" => options.seed = number()?,
-                "--first" => options.first = number()?,
-                "--count" => options.count = number()?,
-                _ => return Err(format!("there is no option {name}")),
+                let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+                options.set(&name, &value)?;
             }
+            Ok(options)
         }
-        Ok(options)
+
+        fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+            let number = || value.parse::<u64>().map_err(|error| format!("{name} {value}: {error}"));
+            match name {
+                "--families" | "--family" if value != "all" => {
+                    let family =
+                        |name| Family::from_name(name).ok_or_else(|| format!("there is no family {name}"));
+                    self.families = value.split(',').map(family).collect::<Result<_, _>>()?;
+                }
+                "--modes" if value != "all" => {
+                    let mode = |bits: &str| {
+                        let mode = bits.parse().ok().and_then(Mode::from_bits);
+                        mode.ok_or_else(|| format!("there is no mode {bits}: write 64, 32 or 16"))
+                    };
+                    self.modes = value.split(',').map(mode).collect::<Result<_, _>>()?;
+                }
+                "--families" | "--family" | "--modes" => {}
+                "--programs" => {
+                    (self.single, self.sequences) = match value {
+                        "both" => (true, true),
+                        "single" => (true, false),
+                        "sequences" => (false, true),
+                        _ => return Err(format!("there is no kind {value}: both, single or sequences")),
+                    }
+                }
+                "--seed" => self.seed = number()?,
+                "--first" => self.first = number()?,
+                "--count" => self.count = number()?,
+                "--minutes" => self.minutes = Some(number()?),
+                "--save" => self.save = PathBuf::from(value),
+                "--plant" => {
+                    let fault = Fault::ALL.into_iter().find(|fault| fault.name() == value);
+                    self.plant = Some(fault.ok_or_else(|| format!("there is no fault {value}"))?);
+                }
+                _ => return Err(format!("there is no option {name}; --help lists them")),
+            }
+            Ok(())
+        }
+
+        fn plans(&self) -> Vec<Plan> {
+            let mut plans = Vec::new();
+            for &mode in &self.modes {
+                if self.single {
+                    plans.extend(self.families.iter().map(|&family| Plan { mode, ..Plan::of(family) }));
+                }
+                if self.sequences {
+                    plans.push(Plan { families: self.families.clone(), mode, sequences: true });
+                }
+            }
+            plans
+        }
+
+        /// The command that goes on with case `next`.
+        fn resume(&self, next: u64) -> String {
+            let families: Vec<_> = self.families.iter().map(|family| family.name()).collect();
+            let modes: Vec<_> = self.modes.iter().map(|mode| mode.bits().to_string()).collect();
+            let programs = match (self.single, self.sequences) {
+                (true, true) => "both",
+                (true, false) => "single",
+                _ => "sequences",
+            };
+            let (families, modes, seed) = (families.join(","), modes.join(","), self.seed);
+            format!(
+                "cargo run --release -p rx86-testsuite --bin rx86-cases -- --families {families} --modes {modes} \
+                 --programs {programs} --seed {seed} --first {next} --count {}",
+                self.count
+            )
+        }
+    }
+
+    /// One plan with its forms and what it has come to.
+    struct Pass {
+        plan: Plan,
+        forms: Vec<iced_x86::Code>,
+        report: Report,
     }
 
     pub(super) fn main() -> ExitCode {
-        let (options, mut host) =
-            match options().and_then(|o| Ok((o, HostOracle::new().map_err(|e| e.to_string())?))) {
-                Ok(both) => both,
-                Err(error) => {
-                    eprintln!("rx86-cases: {error}");
-                    return ExitCode::from(2);
-                }
-            };
-        let mut engine = EngineOracle::interpreter();
-        let mut failed = false;
-        for &family in &options.families {
-            let start = Instant::now();
-            let mut runner =
-                Runner { reference: &mut host, subject: &mut engine, seed: options.seed, family };
-            let end = options.first.saturating_add(options.count);
-            let report = runner.run(options.first..end, &mut |next, report| {
-                if next % (1 << 14) == 0 {
-                    let rate = report.cases as f64 / start.elapsed().as_secs_f64();
-                    let failed: u32 = report.failed.values().sum();
-                    eprintln!("{}: {next} of {end}, {rate:.0} a second, {failed} failed", family.name());
-                }
-            });
-            print(family, options.seed, &report);
-            failed |= !report.failed.is_empty();
-        }
-        if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        let options = match Options::parse(std::env::args().skip(1)) {
+            Ok(options) => options,
+            Err(error) => {
+                eprintln!("rx86-cases: {error}");
+                return ExitCode::from(2);
+            }
+        };
+        let mut host = match HostOracle::new() {
+            Ok(host) => host,
+            Err(error) => {
+                eprintln!("rx86-cases: no child process for the host's CPU: {error}");
+                return ExitCode::from(2);
+            }
+        };
+        // Without a handler Ctrl-C ends the run with no report, which is all that is lost.
+        let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
+        let mut engine: Box<dyn Oracle> = match options.plant {
+            Some(fault) => Box::new(Planted { oracle: EngineOracle::interpreter(), fault }),
+            None => Box::new(EngineOracle::interpreter()),
+        };
+        let mut passes = passes(&options, &mut host);
+        let (next, elapsed) = run(&options, &mut passes, &mut host, &mut *engine);
+        finish(&options, &passes, next, elapsed)
     }
 
-    fn print(family: Family, seed: u64, report: &Report) {
-        for failure in &report.failures {
-            println!("{}", failure.text());
+    fn passes(options: &Options, host: &mut HostOracle) -> Vec<Pass> {
+        let mut plans = options.plans();
+        for &mode in &options.modes {
+            if !host.offers(mode) {
+                println!("# skipped: this host's kernel runs no {}-bit code", mode.bits());
+                plans.retain(|plan| plan.mode != mode);
+            }
         }
+        plans
+            .into_iter()
+            .map(|plan| {
+                let (forms, not_built) = buildable(&plan);
+                Pass { plan, forms, report: Report { not_built, ..Report::default() } }
+            })
+            .collect()
+    }
+
+    /// Runs the passes in turns. Returns the number of the next case and how long it took.
+    fn run(
+        options: &Options,
+        passes: &mut [Pass],
+        host: &mut HostOracle,
+        engine: &mut dyn Oracle,
+    ) -> (u64, Duration) {
+        let start = Instant::now();
+        let mut told = start;
+        let end = match options.minutes {
+            Some(_) => u64::MAX,
+            None => options.first.saturating_add(options.count),
+        };
+        let limit = options.minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        let mut next = options.first;
+        while next < end && !STOP.load(Ordering::Relaxed) && limit.is_none_or(|limit| start.elapsed() < limit)
+        {
+            let until = end.min(next.saturating_add(ROUND));
+            for pass in &mut *passes {
+                let plan = pass.plan.clone();
+                let mut runner =
+                    Runner { reference: &mut *host, subject: &mut *engine, seed: options.seed, plan };
+                runner.extend(next..until, &pass.forms, &mut pass.report);
+            }
+            next = until;
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                progress(passes, next, start.elapsed());
+            }
+        }
+        (next, start.elapsed())
+    }
+
+    fn progress(passes: &[Pass], next: u64, elapsed: Duration) {
+        let cases: u64 = passes.iter().map(|pass| pass.report.cases).sum();
+        let failed: u32 = passes.iter().flat_map(|pass| pass.report.failed.values()).sum();
+        let tried: usize = passes.iter().map(|pass| pass.report.tried.len()).sum();
+        let forms: usize = passes.iter().map(|pass| pass.forms.len()).sum();
+        let rate = cases as f64 * 60.0 / elapsed.as_secs_f64();
+        eprintln!(
+            "{:>5} s: {cases} programs, {rate:.0} a minute, {tried} of {forms} forms, {failed} failed, next case {next}",
+            elapsed.as_secs()
+        );
+    }
+
+    fn finish(options: &Options, passes: &[Pass], next: u64, elapsed: Duration) -> ExitCode {
+        let mut coverage = Coverage::default();
+        let mut failures = Vec::new();
+        for Pass { plan, report, .. } in passes {
+            print(plan, options.seed, report);
+            coverage.add(plan.mode, &report.tried);
+            failures.extend(report.failures.iter().map(|failure| failure.text()));
+        }
+        let modes: Vec<Mode> = passes.iter().map(|pass| pass.plan.mode).collect();
+        for mode in Mode::ALL.into_iter().filter(|mode| modes.contains(mode)) {
+            print!("{}", coverage.text(mode, &options.families));
+        }
+        progress(passes, next, elapsed);
+        println!("# to go on: {}", options.resume(next));
+        if failures.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        let text = failures.join("\n") + "\n";
+        print!("{text}");
+        // What a planted fault fails on is no case for the tree.
+        if options.plant.is_none() {
+            let file = OpenOptions::new().create(true).append(true).open(&options.save);
+            match file.and_then(|mut file| file.write_all(text.as_bytes())) {
+                Ok(()) => println!("# saved in {}", options.save.display()),
+                Err(error) => eprintln!("rx86-cases: cannot write {}: {error}", options.save.display()),
+            }
+        }
+        ExitCode::FAILURE
+    }
+
+    fn print(plan: &Plan, seed: u64, report: &Report) {
         for (mnemonic, (flags, count)) in &report.undefined {
             println!("# undefined flags {flags:03x} of {mnemonic:?} differ in {count} cases");
         }
         println!(
             "# {}, seed {seed}: {} cases of {} forms, {} forms failed in {} cases; {} approximate, {} not run; not built: {:?}",
-            family.name(),
+            plan.name(),
             report.cases,
             report.forms,
             report.failed.len(),

@@ -1,6 +1,10 @@
 //! Which instructions are tried, and in which family each of them is.
 
-use iced_x86::{Code, CpuidFeature, EncodingKind, FlowControl, Mnemonic, OpCodeOperandKind};
+use crate::oracle::Mode;
+use iced_x86::{
+    Code, CpuidFeature, EncodingKind, FlowControl, Instruction, Mnemonic, OpCodeInfo, OpCodeOperandKind,
+};
+use rx86_cpu::features::CpuModel;
 
 /// A family of instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,33 +67,65 @@ impl Family {
         Self::ALL.into_iter().find(|family| family.name() == name)
     }
 
-    /// The family's forms that the generator can build and this host has.
+    /// The family's forms of 64-bit mode that this host has.
     pub fn forms(self) -> Vec<Code> {
-        Code::values().filter(|&code| family_of(code) == Some(self)).collect()
+        self.forms_in(Mode::Bits64)
+    }
+
+    /// The family's forms of `mode` that this host has.
+    pub fn forms_in(self, mode: Mode) -> Vec<Code> {
+        Code::values().filter(|&code| family_in(code, mode) == Some(self)).collect()
     }
 }
 
-/// The family of a form; `None` if it is not tried.
-pub fn family_of(code: Code) -> Option<Family> {
+/// All forms of `mode` that rx86 implements.
+pub fn implemented(mode: Mode) -> Vec<Code> {
+    let model = CpuModel::max();
+    let offers = |code: &Code| {
+        let mut instruction = Instruction::default();
+        instruction.set_code(*code);
+        let info = code.op_code();
+        info.is_instruction() && is_of_mode(info, mode) && model.allows(&instruction)
+    };
+    Code::values().filter(offers).collect()
+}
+
+fn is_of_mode(info: &OpCodeInfo, mode: Mode) -> bool {
+    match mode {
+        Mode::Bits64 => info.mode64(),
+        Mode::Bits32 => info.mode32(),
+        Mode::Bits16 => info.mode16(),
+    }
+}
+
+/// The family of a form; `None` if it is not tried, or if this host does not have it.
+pub fn family_in(code: Code, mode: Mode) -> Option<Family> {
+    let on_host = code.cpuid_features().iter().all(|&feature| host_has(feature));
+    shape_of(code, mode).filter(|_| on_host)
+}
+
+/// The family of a form, whether or not this host has it; `None` if it is out of a user program's reach or its result
+/// depends on more than the program.
+pub fn shape_of(code: Code, mode: Mode) -> Option<Family> {
     let info = code.op_code();
     let tried = info.is_instruction()
-        && info.mode64()
+        && is_of_mode(info, mode)
         && matches!(info.encoding(), EncodingKind::Legacy | EncodingKind::VEX)
         && !info.must_be_cpl0()
         && !info.is_privileged()
         && !info.is_input_output()
         && !info.is_reserved_nop()
         && !is_far(code)
-        && code.cpuid_features().iter().all(|&feature| host_has(feature))
         && !excluded(code.mnemonic());
-    if !tried || info.op_kinds().iter().any(|&kind| !operand_tried(kind)) {
+    if !tried || info.op_kinds().iter().any(|&kind| !operand_tried(kind, mode)) {
         return None;
     }
     Some(if info.op_kinds().iter().any(|&kind| is_string_operand(kind)) && !is_masked_move(code.mnemonic()) {
         Family::String
     } else if !matches!(code.flow_control(), FlowControl::Next | FlowControl::Exception) {
-        // Intel ignores the operand-size prefix of near branches in 64-bit mode, AMD does not.
-        if info.operand_size() == 16 {
+        // Intel ignores the operand-size prefix of near branches in 64-bit mode, AMD does not. In 32-bit code it leads to
+        // the first 64 KiB, where nothing is.
+        if info.operand_size() == 16 && mode != Mode::Bits16 {
             return None;
         }
         Family::Branch
@@ -133,25 +169,13 @@ fn is_string_operand(kind: OpCodeOperandKind) -> bool {
 }
 
 /// Operands that are out of reach of a user program, or that have no meaning in a single case.
-fn operand_tried(kind: OpCodeOperandKind) -> bool {
+fn operand_tried(kind: OpCodeOperandKind, mode: Mode) -> bool {
     use OpCodeOperandKind::*;
-    !matches!(
-        kind,
-        seg_reg
-            | cr_reg
-            | dr_reg
-            | tr_reg
-            | es
-            | cs
-            | ss
-            | ds
-            | fs
-            | gs
-            | farbr2_2
-            | farbr4_2
-            | br16_1
-            | br16_2
-    )
+    match kind {
+        br16_1 | br16_2 => mode == Mode::Bits16,
+        seg_reg | cr_reg | dr_reg | tr_reg | es | cs | ss | ds | fs | gs | farbr2_2 | farbr4_2 => false,
+        _ => true,
+    }
 }
 
 fn is_x87(feature: CpuidFeature) -> bool {
@@ -184,7 +208,7 @@ fn excluded(mnemonic: Mnemonic) -> bool {
         Cpuid | Rdtsc | Rdtscp | Rdpmc | Syscall | Sysenter | Sysexit | Sysret | Int | Int1 | Int3 | Into
             // Far transfers and system tables.
             | Iret | Iretd | Iretq | Retf | Sgdt | Sidt | Sldt | Str | Smsw | Lar | Lsl | Verr | Verw
-            | Lss | Lfs | Lgs | Arpl
+            | Lss | Lfs | Lgs | Lds | Les | Arpl
             // Flags that change what is executed next.
             | Popf | Popfd | Popfq | Cli | Sti
             // Their images hold what differs between processors.

@@ -1,42 +1,63 @@
 //! Generated cases: any form of any instruction, with operands and inputs chosen at random.
 
-use super::family::{Family, family_of, host_has_ymm};
+use super::family::{Family, family_in, host_has_ymm};
 use super::operands::Builder;
 use super::random::Random;
 use super::values;
 use crate::oracle::state::FLAGS;
-use crate::oracle::{DATA, PAGE, Program};
+use crate::oracle::{DATA, Mode, PAGE, Program};
 use iced_x86::{Code, Encoder, FlowControl, Instruction, Mnemonic, OpCodeOperandKind};
 
-/// A random case of the form `code`, or `None` if the generator cannot build it.
-pub fn generate(code: Code, random: &mut Random) -> Option<Program> {
-    let family = family_of(code)?;
-    let mut program = Program::new(Vec::new());
+/// A random case of the form `code` in `mode`, or `None` if the generator cannot build it.
+pub fn generate(code: Code, mode: Mode, random: &mut Random) -> Option<Program> {
+    let family = family_in(code, mode)?;
+    let mut program = Program::in_mode(mode, Vec::new());
     registers(&mut program, random);
-    match family {
-        Family::X87 => x87(&mut program, random),
-        Family::Mmx => mmx(&mut program, random),
-        Family::Sse | Family::Crypto | Family::Avx | Family::Avx2 | Family::Fma => sse(&mut program, random),
-        _ => {}
-    }
+    inputs_of(family, &mut program, random);
     memory(&mut program, random);
-    let instruction = operands(code, &mut program, random)?;
-    let mut encoder = Encoder::new(64);
-    encoder.encode(&instruction, program.entry()).ok()?;
+    let here = program.ip();
+    let instruction = operands(code, &mut program, here, random)?;
+    let mut encoder = Encoder::new(mode.bits());
+    encoder.encode(&instruction, here).ok()?;
     program.code = encoder.take_buffer();
     Some(program)
+}
+
+/// Registers of all families and memory, for a program of many instructions.
+pub(super) fn inputs(mode: Mode, families: &[Family], random: &mut Random) -> Program {
+    let mut program = Program::in_mode(mode, Vec::new());
+    registers(&mut program, random);
+    for &family in families {
+        inputs_of(family, &mut program, random);
+    }
+    memory(&mut program, random);
+    program
+}
+
+/// The registers that instructions of `family` read.
+fn inputs_of(family: Family, program: &mut Program, random: &mut Random) {
+    match family {
+        Family::X87 => x87(program, random),
+        Family::Mmx => mmx(program, random),
+        Family::Sse | Family::Crypto | Family::Avx | Family::Avx2 | Family::Fma => sse(program, random),
+        _ => {}
+    }
 }
 
 fn registers(program: &mut Program, random: &mut Random) {
     for register in &mut program.state.gpr {
         *register = values::integer(random);
     }
-    program.state.gpr[4] = DATA + PAGE as u64 + 8 * random.below(32) - 128;
+    program.state.gpr[4] = DATA + PAGE as u64 + 8 * random.below(32) - 128 - program.mode.data_base();
     if random.percent(10) {
         program.state.gpr[4] -= random.below(8);
     }
     if random.percent(3) {
         program.state.gpr[4] = values::integer(random);
+    }
+    if program.mode != Mode::Bits64 {
+        program.state.narrow();
+        program.state.gpr[8..].fill(0);
     }
     program.state.rflags = random.bits() & FLAGS;
     if random.percent(5) {
@@ -104,7 +125,13 @@ fn mmx(program: &mut Program, random: &mut Random) {
     state.set_ftw(if random.percent(50) { 0 } else { random.bits() as u8 });
 }
 
-fn operands(code: Code, program: &mut Program, random: &mut Random) -> Option<Instruction> {
+/// An instruction of the form `code` at the address `here`, with operands that suit the program's registers and memory.
+pub(super) fn operands(
+    code: Code,
+    program: &mut Program,
+    here: u64,
+    random: &mut Random,
+) -> Option<Instruction> {
     let info = code.op_code();
     let mut instruction = Instruction::default();
     instruction.set_code(code);
@@ -117,11 +144,14 @@ fn operands(code: Code, program: &mut Program, random: &mut Random) -> Option<In
         memory,
         aligned: false,
         target: 0,
+        here,
+        string_bits: 0,
         bit_offset: matches!(
             instruction.mnemonic(),
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc
         ),
     };
+    builder.choose_string_bits();
     let lock = memory && info.can_use_lock_prefix() && builder.random.percent(30);
     builder.aligned = lock || builder.random.percent(50);
     builder.target = builder.window();
@@ -192,6 +222,7 @@ fn inputs_before(builder: &mut Builder<'_>) {
         }
         Leave | Enter => {
             let frame = builder.window();
+            let frame = builder.offset_of(frame);
             builder.program.state.gpr[5] = frame & if builder.aligned { !7 } else { !0 };
         }
         _ => {}
@@ -225,13 +256,17 @@ fn inputs_after(builder: &mut Builder<'_>) {
             let target = builder.target;
             write(builder, target, &value.to_le_bytes());
         }
-        Maskmovq | Maskmovdqu | Vmaskmovdqu => builder.program.state.gpr[7] = builder.target,
+        Maskmovq | Maskmovdqu | Vmaskmovdqu => {
+            builder.program.state.gpr[7] = builder.offset_of(builder.target)
+        }
         _ => {}
     }
     let flow = builder.instruction.flow_control();
     if flow == FlowControl::Return {
-        let (stack, target) = (builder.program.state.gpr[4], builder.code_address());
-        write(builder, stack, &target.to_le_bytes());
+        let stack = builder.program.state.gpr[4].wrapping_add(builder.program.mode.data_base());
+        let target = builder.code_address();
+        let bytes = builder.instruction.stack_pointer_increment().clamp(2, 8) as usize;
+        write(builder, stack, &target.to_le_bytes()[..bytes]);
     } else if matches!(flow, FlowControl::IndirectBranch | FlowControl::IndirectCall) {
         let target = builder.code_address();
         if builder.memory {

@@ -1,8 +1,9 @@
 //! Differences that are allowed, each with its reason: what the manual leaves undefined, and approximations.
 
 use super::compare::{Difference, Place, differences};
+use super::sequence;
 use crate::oracle::state::FLAGS;
-use crate::oracle::{BREAKPOINT, Outcome, Program};
+use crate::oracle::{BREAKPOINT, Outcome, PRIVATE, Program};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, RflagsBits};
 
 /// Forms that are known to differ from the host until they are corrected, with what is wrong. A form that no longer
@@ -22,9 +23,27 @@ pub struct Verdict {
     pub approximate: bool,
 }
 
+fn decoder(program: &Program) -> Decoder<'_> {
+    Decoder::with_ip(program.mode.bits(), &program.code, program.ip(), DecoderOptions::NONE)
+}
+
+/// All instructions of the program.
+pub fn instructions_of(program: &Program) -> Vec<Instruction> {
+    decoder(program).into_iter().collect()
+}
+
+/// Whether the program is more than one instruction; FWAIT with the instruction that waits counts as one.
+pub fn is_sequence(instructions: &[Instruction]) -> bool {
+    match instructions {
+        [] | [_] => false,
+        [first, _] => first.mnemonic() != Mnemonic::Wait,
+        _ => true,
+    }
+}
+
 /// The program's instruction; its second one where the first is the FWAIT of a waiting form.
 pub fn instruction_of(program: &Program) -> Instruction {
-    let mut decoder = Decoder::with_ip(64, &program.code, program.entry(), DecoderOptions::NONE);
+    let mut decoder = decoder(program);
     let first = decoder.decode();
     if first.mnemonic() == Mnemonic::Wait && decoder.can_decode() { decoder.decode() } else { first }
 }
@@ -36,14 +55,23 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
     if found.is_empty() {
         return verdict;
     }
-    let instruction = instruction_of(program);
+    let instructions = instructions_of(program);
+    let sequence = is_sequence(&instructions);
+    let ended = left.ending.vector == BREAKPOINT && right.ending.vector == BREAKPOINT;
+    let instruction = match instructions.iter().find(|i| !ended && i.ip() == left.state.rip) {
+        Some(faulting) if sequence => *faulting,
+        _ => instruction_of(program),
+    };
     if is_undefined(&instruction, program, left, right) {
         verdict.undefined = true;
         return verdict;
     }
     // An instruction that faulted has changed no flags.
-    let ended = left.ending.vector == BREAKPOINT && right.ending.vector == BREAKPOINT;
-    let undefined = if ended { undefined_flags(&instruction, program) } else { 0 };
+    let undefined = match (sequence, ended) {
+        (true, _) => sequence::undefined_flags(&instructions, ended),
+        (false, true) => undefined_flags(&instruction, program),
+        (false, false) => 0,
+    };
     for difference in found {
         if difference.place == Place::ErrorCode && is_kernel_page(left, right, &difference) {
             continue;
@@ -56,7 +84,7 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
             }
         } else if is_approximation(&instruction, &difference) {
             verdict.approximate = true;
-        } else if !is_unspecified(&instruction, &difference, left.ending.vector == 19) {
+        } else if !is_unspecified(&instruction, &difference, left.ending.vector) {
             verdict.failures.push(difference);
         }
     }
@@ -70,8 +98,8 @@ fn is_kernel_page(left: &Outcome, right: &Outcome, difference: &Difference) -> b
         && left.ending.address >= 0x7fff_ffff_f000
 }
 
-/// The status flags that the manual leaves undefined after `instruction`, as bits of RFLAGS.
-pub fn undefined_flags(instruction: &Instruction, program: &Program) -> u64 {
+/// Status flags as bits of RFLAGS, given iced-x86's bits.
+pub fn flag_bits(iced: u32) -> u64 {
     const BITS: [(u32, u64); 6] = [
         (RflagsBits::CF, 1),
         (RflagsBits::PF, 1 << 2),
@@ -80,11 +108,16 @@ pub fn undefined_flags(instruction: &Instruction, program: &Program) -> u64 {
         (RflagsBits::SF, 1 << 7),
         (RflagsBits::OF, 1 << 11),
     ];
+    BITS.iter().filter(|(bit, _)| iced & bit != 0).fold(0, |all, (_, bit)| all | bit) & FLAGS
+}
+
+/// The status flags that the manual leaves undefined after `instruction`, as bits of RFLAGS.
+pub fn undefined_flags(instruction: &Instruction, program: &Program) -> u64 {
     let mut undefined = instruction.rflags_undefined();
     if shift_count(instruction, program).is_some_and(|count| count != 1) {
         undefined |= RflagsBits::OF;
     }
-    BITS.iter().filter(|(iced, _)| undefined & iced != 0).fold(0, |all, (_, bit)| all | bit) & FLAGS
+    flag_bits(undefined)
 }
 
 /// The masked count of a shift or rotation.
@@ -132,11 +165,14 @@ fn is_approximation(instruction: &Instruction, difference: &Difference) -> bool 
 }
 
 /// What no manual promises.
-fn is_unspecified(instruction: &Instruction, difference: &Difference, ended_in_xm: bool) -> bool {
+fn is_unspecified(instruction: &Instruction, difference: &Difference, vector: u32) -> bool {
     use Mnemonic::*;
+    let (ended, ended_in_xm) = (vector == BREAKPOINT, vector == 19);
     match (instruction.mnemonic(), difference.place) {
         // The environment's pointers: AMD keeps those of instructions with an exception only.
         (Fnstenv | Fstenv | Fnsave | Fsave, Place::Memory(_)) => true,
+        // How many of the eight pushes or pops are done before the one that faults.
+        (Pusha | Pushad, Place::Memory(_)) | (Popa | Popad, Place::Gpr(_)) => !ended,
         // Which of their many accesses is made first.
         (Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor, Place::Address) => true,
         // Whether an exception of the conversion comes before the change to MMX state.
@@ -147,11 +183,26 @@ fn is_unspecified(instruction: &Instruction, difference: &Difference, ended_in_x
     }
 }
 
+/// Whether the outcome is a fault in the pages that an oracle keeps for itself.
+fn is_private(outcome: &Outcome) -> bool {
+    const BYTES: u64 = 1 << 18;
+    outcome.faulted() && (PRIVATE..PRIVATE + BYTES).contains(&outcome.ending.address)
+}
+
 /// Inputs for which the manual defines neither result nor flags.
 fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, right: &Outcome) -> bool {
     use Mnemonic::*;
     let ended = left.ending.vector == BREAKPOINT && right.ending.vector == BREAKPOINT;
+    let both_faulted = left.faulted() && right.faulted() && left.ending.vector != right.ending.vector;
     match instruction.mnemonic() {
+        // Whether alignment is checked before the address is found not to be canonical or beyond the limit: #GP or #SS.
+        _ if (left.ending.vector, right.ending.vector) == (13, 12) => {
+            matches!(instruction.memory_size().size(), 16 | 32)
+        }
+        // What the host has where rx86's handlers are.
+        _ if is_private(right) => true,
+        // Which of two operands is looked at first, where one has an impossible address and the other a page fault.
+        _ if instruction.is_string_instruction() && both_faulted => true,
         // A count above the operand size.
         Shld | Shrd if instruction.op1_register().size() == 2 => {
             ended && shift_count(instruction, program).is_some_and(|count| count > 16)
@@ -168,12 +219,8 @@ fn is_undefined(instruction: &Instruction, program: &Program, left: &Outcome, ri
         // Bit 17 is AMD's misaligned-exception mask; with Intel it is reserved.
         Ldmxcsr | Vldmxcsr => !ended,
         // Which of their many accesses is made first, and whether they are checked as one.
-        Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor | Vmaskmovps | Vmaskmovpd | Vpmaskmovd
-        | Vpmaskmovq => {
-            left.ending.vector != BREAKPOINT
-                && right.ending.vector != BREAKPOINT
-                && left.ending.vector != right.ending.vector
-        }
+        Fnstenv | Fstenv | Fnsave | Fsave | Fldenv | Frstor | Fld | Fstp | Fbld | Fbstp | Vmaskmovps
+        | Vmaskmovpd | Vpmaskmovd | Vpmaskmovq => both_faulted,
         // Whether the target or the push is checked first.
         Call => !ended && left.ending.vector != right.ending.vector,
         _ => false,

@@ -3,12 +3,14 @@
 //! Cases come from the files in `testsuite/cases`, and from a generator that knows every form of every instruction.
 
 pub mod compare;
+pub mod coverage;
 pub mod family;
 pub mod form;
 pub mod known;
 pub mod operands;
 pub mod random;
 pub mod run;
+pub mod sequence;
 pub mod shrink;
 pub mod text;
 pub mod values;

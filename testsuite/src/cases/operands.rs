@@ -4,8 +4,8 @@
 use super::family::host_has_ymm;
 use super::random::Random;
 use super::values;
-use crate::oracle::{CODE, DATA, DATA_BYTES, GS_BASE, PAGE, Program};
-use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
+use crate::oracle::{CODE, DATA, DATA_BYTES, GS_BASE, Mode, PAGE, Program};
+use iced_x86::{Instruction, Mnemonic, OpCodeOperandKind, OpKind, Register};
 
 /// General registers by size, in encoding order.
 const GPR8: [Register; 20] = [
@@ -45,6 +45,10 @@ pub struct Builder<'a> {
     pub aligned: bool,
     /// An address in the data pages at which the memory operand begins.
     pub target: u64,
+    /// The address of the instruction: RIP before it.
+    pub here: u64,
+    /// Address bits of string operands.
+    pub string_bits: u32,
     /// A bit instruction's register operand, whose value must be kept small.
     pub bit_offset: bool,
 }
@@ -90,12 +94,12 @@ impl Builder<'_> {
             imm32 => self.immediate(index, OpKind::Immediate32),
             imm32sex64 => self.immediate(index, OpKind::Immediate32to64),
             imm64 => self.immediate(index, OpKind::Immediate64),
-            seg_rSI => self.string(index, OpKind::MemorySegRSI, 6),
-            es_rDI => self.string(index, OpKind::MemoryESRDI, 7),
-            seg_rDI => self.string(index, OpKind::MemorySegRDI, 7),
+            seg_rSI => self.string(index, self.sized(OpKind::MemorySegRSI), 6),
+            es_rDI => self.string(index, self.sized(OpKind::MemoryESRDI), 7),
+            seg_rDI => self.string(index, self.sized(OpKind::MemorySegRDI), 7),
             seg_rBX_al => self.table(index),
-            br64_1 => self.branch(index, 0x60),
-            br64_4 => self.branch(index, 0x700),
+            br64_1 | br32_1 | br16_1 => self.branch(index, kind, 0x60),
+            br64_4 | br32_4 | br16_2 => self.branch(index, kind, 0x700),
             _ => return false,
         }
         true
@@ -111,8 +115,15 @@ impl Builder<'_> {
     }
 
     fn general(&mut self, index: u32, bits: u32) {
+        let registers = self.registers();
         let register = if bits == 8 {
-            self.random.pick(&GPR8)
+            let register = self.random.pick(&GPR8);
+            // Outside 64-bit mode there are the first four and their second bytes.
+            if registers == 16 || register < Register::SPL {
+                register
+            } else {
+                GPR8[16 + self.random.below(4) as usize]
+            }
         } else {
             let first = match bits {
                 16 => Register::AX,
@@ -120,7 +131,8 @@ impl Builder<'_> {
                 _ => Register::RAX,
             };
             // The registers that instructions use by themselves come up more often.
-            let number = if self.random.percent(40) { self.random.below(4) } else { self.random.below(16) };
+            let number =
+                if self.random.percent(40) { self.random.below(4) } else { self.random.below(registers) };
             first + number as u32
         };
         self.set_register(index, register);
@@ -130,7 +142,23 @@ impl Builder<'_> {
         }
     }
 
+    /// General registers, and vector registers, of the mode.
+    fn registers(&self) -> u64 {
+        if self.program.mode == Mode::Bits64 { 16 } else { 8 }
+    }
+
+    /// What a register must hold to point to the linear address `linear` in the data segments.
+    pub fn offset_of(&self, linear: u64) -> u64 {
+        let offset = linear.wrapping_sub(self.program.mode.data_base());
+        match self.program.mode {
+            Mode::Bits64 => offset,
+            Mode::Bits32 => offset & 0xffff_ffff,
+            Mode::Bits16 => offset & 0xffff,
+        }
+    }
+
     fn numbered(&mut self, index: u32, first: Register, count: u64) {
+        let count = count.min(self.registers());
         let register = first + self.random.below(count) as u32;
         self.set_register(index, register);
     }
@@ -139,7 +167,7 @@ impl Builder<'_> {
         let value = values::integer(self.random);
         self.instruction.set_op_kind(index, kind);
         match kind {
-            OpKind::Immediate8 if self.instruction.code() == Code::Enterq_imm16_imm8 => {}
+            OpKind::Immediate8 if self.instruction.mnemonic() == Mnemonic::Enter => {}
             OpKind::Immediate8 => self.instruction.set_immediate8(value as u8),
             OpKind::Immediate8to16 => self.instruction.set_immediate8to16((value as i8).into()),
             OpKind::Immediate8to32 => self.instruction.set_immediate8to32((value as i8).into()),
@@ -149,40 +177,86 @@ impl Builder<'_> {
             OpKind::Immediate32to64 => self.instruction.set_immediate32to64((value as i32).into()),
             _ => self.instruction.set_immediate64(value),
         }
-        if index == 1 && self.instruction.mnemonic() == iced_x86::Mnemonic::Enter {
+        if index == 1 && self.instruction.mnemonic() == Mnemonic::Enter {
             self.instruction.set_op_kind(1, OpKind::Immediate8_2nd);
             self.instruction.set_immediate8_2nd((value & 0x3f) as u8);
         }
     }
 
     /// A branch to somewhere in the code pages, at most `reach` bytes from the program.
-    fn branch(&mut self, index: u32, reach: u64) {
-        // Never into the program itself, which might not end then.
+    fn branch(&mut self, index: u32, kind: OpCodeOperandKind, reach: u64) {
+        use OpCodeOperandKind::*;
+        // Never into the program itself, which might not end then. This is its last instruction.
         let distance = self.random.below(reach) + 16;
-        let entry = self.program.entry();
-        let target = if self.random.percent(50) { entry + distance } else { entry - distance };
-        self.instruction.set_op_kind(index, OpKind::NearBranch64);
-        self.instruction.set_near_branch64(target);
+        let target =
+            if self.random.percent(50) { self.here + distance } else { self.program.ip() - distance };
+        match kind {
+            br64_1 | br64_4 => {
+                self.instruction.set_op_kind(index, OpKind::NearBranch64);
+                self.instruction.set_near_branch64(target);
+            }
+            br32_1 | br32_4 => {
+                self.instruction.set_op_kind(index, OpKind::NearBranch32);
+                self.instruction.set_near_branch32(target as u32);
+            }
+            _ => {
+                self.instruction.set_op_kind(index, OpKind::NearBranch16);
+                self.instruction.set_near_branch16(target as u16);
+            }
+        }
     }
 
     fn set_general(&mut self, register: Register, value: u64) {
+        let narrow = self.program.mode != Mode::Bits64;
+        let value = if narrow { value & 0xffff_ffff } else { value };
         self.program.state.gpr[register.full_register().number()] = value;
+    }
+
+    /// Strings are addressed by the mode's registers mostly, else with an address-size prefix.
+    pub fn choose_string_bits(&mut self) {
+        let usual = self.random.percent(85);
+        self.string_bits = match self.program.mode {
+            Mode::Bits64 if usual => 64,
+            Mode::Bits64 => 32,
+            Mode::Bits32 if usual => 32,
+            Mode::Bits32 => 16,
+            Mode::Bits16 if usual => 16,
+            Mode::Bits16 => 32,
+        };
+    }
+
+    /// A string operand of 64 address bits, in the size that was chosen.
+    fn sized(&self, kind: OpKind) -> OpKind {
+        match (kind, self.string_bits) {
+            (OpKind::MemorySegRSI, 32) => OpKind::MemorySegESI,
+            (OpKind::MemorySegRSI, 16) => OpKind::MemorySegSI,
+            (OpKind::MemoryESRDI, 32) => OpKind::MemoryESEDI,
+            (OpKind::MemoryESRDI, 16) => OpKind::MemoryESDI,
+            (OpKind::MemorySegRDI, 32) => OpKind::MemorySegEDI,
+            (OpKind::MemorySegRDI, 16) => OpKind::MemorySegDI,
+            (kind, _) => kind,
+        }
     }
 
     /// MOV with the accumulator and a 64-bit address.
     fn absolute(&mut self, index: u32) {
         self.instruction.set_op_kind(index, OpKind::Memory);
-        self.instruction.set_memory_displ_size(8);
-        self.instruction.set_memory_displacement64(self.target);
+        self.instruction.set_memory_displ_size(self.program.mode.bits() / 8);
+        self.instruction.set_memory_displacement64(self.offset_of(self.target));
     }
 
     /// XLATB.
     fn table(&mut self, index: u32) {
         self.instruction.set_op_kind(index, OpKind::Memory);
-        self.instruction.set_memory_base(Register::RBX);
+        let base = match self.program.mode {
+            Mode::Bits64 => Register::RBX,
+            Mode::Bits32 => Register::EBX,
+            Mode::Bits16 => Register::BX,
+        };
+        self.instruction.set_memory_base(base);
         self.instruction.set_memory_index(Register::AL);
         let al = self.program.state.gpr[0] & 0xff;
-        self.set_general(Register::RBX, self.target.wrapping_sub(al));
+        self.set_general(base, self.offset_of(self.target).wrapping_sub(al));
     }
 
     /// A string operand and the counter.
@@ -190,7 +264,8 @@ impl Builder<'_> {
         self.instruction.set_op_kind(index, kind);
         // Strings begin where the windows of random memory are, and may run off the pages.
         let spread = self.random.below(64);
-        self.program.state.gpr[pointer] = self.window() + spread;
+        let linear = self.window().wrapping_add(spread);
+        self.program.state.gpr[pointer] = self.offset_of(linear);
         self.program.state.gpr[1] = self.random.below(24);
     }
 
@@ -225,11 +300,16 @@ impl Builder<'_> {
     /// A memory operand that begins at `target`, in one of the ways to say so.
     fn memory_operand(&mut self, index: u32) {
         self.instruction.set_op_kind(index, OpKind::Memory);
-        match self.random.below(10) {
-            0 => self.relative(),
-            1 => self.direct(),
-            2 => self.narrow(),
-            way => self.based(way),
+        match (self.program.mode, self.random.below(10)) {
+            (Mode::Bits64, 0) => self.relative(),
+            (Mode::Bits64, 2) => self.narrow(),
+            (_, 1) => self.direct(),
+            (Mode::Bits64, way) => self.based(way),
+            (Mode::Bits32, 0) | (Mode::Bits16, 2..=7) => self.pair(),
+            (_, way) => {
+                self.narrow();
+                self.segment(way);
+            }
         }
         self.instruction.set_memory_displ_size(self.displacement_size());
     }
@@ -237,7 +317,12 @@ impl Builder<'_> {
     /// As iced-x86 wants it: 1 or 8 where the encoder may choose the shortest.
     fn displacement_size(&self) -> u32 {
         let has_base = self.instruction.memory_base() != Register::None;
-        if self.instruction.memory_displacement64() == 0
+        let words = self.program.mode == Mode::Bits16 && self.instruction.memory_index() == Register::None;
+        if !has_base && words {
+            2
+        } else if !has_base && self.program.mode == Mode::Bits32 {
+            4
+        } else if self.instruction.memory_displacement64() == 0
             && has_base
             && self.instruction.memory_base() != Register::RIP
         {
@@ -257,7 +342,43 @@ impl Builder<'_> {
     }
 
     fn direct(&mut self) {
-        self.instruction.set_memory_displacement64(self.target);
+        self.instruction.set_memory_displacement64(self.offset_of(self.target));
+    }
+
+    /// Another segment of the same base than the usual one, or CS, which cannot be written.
+    fn segment(&mut self, way: u64) {
+        match way {
+            8 => self.instruction.set_segment_prefix(self.random.pick(&[Register::ES, Register::SS])),
+            9 if self.random.percent(20) => self.instruction.set_segment_prefix(Register::CS),
+            _ => {}
+        }
+    }
+
+    /// The base and index registers of 16-bit addresses.
+    fn pair(&mut self) {
+        use Register::{BP, BX, DI, None, SI};
+        let (base, index) = self.random.pick(&[
+            (BX, SI),
+            (BX, DI),
+            (BP, SI),
+            (BP, DI),
+            (SI, None),
+            (DI, None),
+            (BP, None),
+            (BX, None),
+        ]);
+        let displacement = self.displacement() as u16;
+        let mut rest = (self.offset_of(self.target) as u16).wrapping_sub(displacement);
+        let garbage = self.random.bits() & 0xffff_0000;
+        if index != None {
+            let value = self.random.bits() & 0xffff_ffff;
+            self.set_general(index, value);
+            rest = rest.wrapping_sub(value as u16);
+        }
+        self.set_general(base, garbage | u64::from(rest));
+        self.instruction.set_memory_base(base);
+        self.instruction.set_memory_index(index);
+        self.instruction.set_memory_displacement64(u64::from(displacement));
     }
 
     fn displacement(&mut self) -> i64 {
@@ -268,12 +389,13 @@ impl Builder<'_> {
         }
     }
 
-    /// Base and index, by an address-size prefix only 32 bits of them.
+    /// 32 bits of base and index; in 64-bit and 16-bit code by an address-size prefix.
     fn narrow(&mut self) {
-        let base = self.random.below(16) as u32;
-        let index = (base + 1 + self.random.below(15) as u32) % 16;
+        let registers = self.registers();
+        let base = self.random.below(registers) as u32;
+        let index = (base + 1 + self.random.below(registers - 1) as u32) % registers as u32;
         let displacement = self.displacement() as u32;
-        let mut rest = (self.target as u32).wrapping_sub(displacement);
+        let mut rest = (self.offset_of(self.target) as u32).wrapping_sub(displacement);
         if index != 4 {
             let scale = self.random.below(4) as u32;
             let value = self.random.bits();
@@ -314,9 +436,10 @@ impl Builder<'_> {
     /// A vector of indices, most of them small, and a base that leads near `target`.
     fn indices(&mut self, index: u32, first: Register, doubles: bool) {
         let used = [self.instruction.op0_register().number(), self.instruction.op2_register().number()];
-        let mut number = self.random.below(16) as usize;
+        let registers = self.registers();
+        let mut number = self.random.below(registers) as usize;
         while used.contains(&number) && !self.random.percent(2) {
-            number = self.random.below(16) as usize;
+            number = self.random.below(registers) as usize;
         }
         if !used.contains(&number) {
             let (low, high) = (self.small_lanes(doubles), self.small_lanes(doubles));
@@ -326,13 +449,15 @@ impl Builder<'_> {
             }
         }
         let displacement = self.displacement();
-        let base = self.random.below(16) as u32;
+        let long = self.program.mode == Mode::Bits64;
+        let base = if long { Register::RAX } else { Register::EAX } + self.random.below(registers) as u32;
         self.instruction.set_op_kind(index, OpKind::Memory);
         self.instruction.set_memory_index(first + number as u32);
         self.instruction.set_memory_index_scale(1 << self.random.below(4));
-        self.instruction.set_memory_base(Register::RAX + base);
-        self.instruction.set_memory_displacement64(displacement as u64);
-        self.set_general(Register::RAX + base, self.target.wrapping_sub(displacement as u64));
+        self.instruction.set_memory_base(base);
+        let displacement = if long { displacement as u64 } else { u64::from(displacement as u32) };
+        self.instruction.set_memory_displacement64(displacement);
+        self.set_general(base, self.offset_of(self.target).wrapping_sub(displacement));
         self.instruction.set_memory_displ_size(self.displacement_size());
     }
 
@@ -354,11 +479,14 @@ impl Builder<'_> {
 
     /// A place to jump to: in the code pages, or now and then nowhere.
     pub fn code_address(&mut self) -> u64 {
-        match self.random.below(10) {
+        let mode = self.program.mode;
+        let linear = match self.random.below(10) {
             0 => values::integer(self.random),
             1 => DATA + DATA_BYTES as u64 - 8,
             2..=5 => CODE + self.random.below(PAGE as u64 / 2 - 16),
             _ => CODE + PAGE as u64 + 16 + self.random.below(PAGE as u64 - 16),
-        }
+        };
+        let offset = linear.wrapping_sub(mode.code_base());
+        if mode == Mode::Bits64 { offset } else { offset & 0xffff_ffff }
     }
 }

@@ -1,10 +1,42 @@
 //! Makes a failing case small: inputs that the failure does not need are put back to their defaults.
 
+use super::known::instructions_of;
 use crate::oracle::{PAGE, Program};
+use iced_x86::{Encoder, Instruction};
+
+/// The shortest program that still `fails`, leaving out one instruction after the other.
+pub fn shrink_code(program: &Program, fails: &mut dyn FnMut(&Program) -> bool) -> Program {
+    let mut best = program.clone();
+    let mut place = 0;
+    loop {
+        let mut instructions = instructions_of(&best);
+        if instructions.len() < 2 || place >= instructions.len() {
+            return best;
+        }
+        instructions.remove(place);
+        match encoded(&best, &instructions) {
+            Some(shorter) if fails(&shorter) => {
+                best = shorter;
+                place = 0;
+            }
+            _ => place += 1,
+        }
+    }
+}
+
+/// `program` with other instructions; their targets stay where they are.
+fn encoded(program: &Program, instructions: &[Instruction]) -> Option<Program> {
+    let mut encoder = Encoder::new(program.mode.bits());
+    let mut at = program.ip();
+    for instruction in instructions {
+        at += encoder.encode(instruction, at).ok()? as u64;
+    }
+    Some(Program { code: encoder.take_buffer(), ..program.clone() })
+}
 
 /// The smallest program that still `fails`, changing one input at a time.
 pub fn shrink(program: &Program, fails: &mut dyn FnMut(&Program) -> bool) -> Program {
-    let plain = Program::new(Vec::new());
+    let plain = Program::in_mode(program.mode, Vec::new());
     let mut best = program.clone();
     let mut attempt = |change: &dyn Fn(&mut Program)| {
         let mut smaller = best.clone();

@@ -1,12 +1,12 @@
-//! Cases as text, one a line: `code | mnemonic | inputs => outputs`.
+//! Cases as text, one a line: `code | mnemonic | inputs => outputs`. `mode=20` and `mode=10` are 32-bit and 16-bit code.
 //!
 //! Code is in hexadecimal, and the mnemonic is for readers. Inputs are what differs from `Program::new`, outputs what
 //! differs from the inputs; all values are hexadecimal. `mOFFSET=` gives bytes of the data pages in order of address,
 //! `ymmhN=` the upper half of a YMM register.
 
 use super::compare::GPR_NAMES;
-use super::known::instruction_of;
-use crate::oracle::{BREAKPOINT, Ending, Outcome, PAGE, Program, State};
+use super::known::{instruction_of, instructions_of, is_sequence};
+use crate::oracle::{BREAKPOINT, CODE_MAX, Ending, Mode, Outcome, PAGE, Program, State};
 use iced_x86::{Formatter, IntelFormatter};
 use std::fmt::Write;
 
@@ -19,10 +19,17 @@ pub struct Case {
     pub expected: Outcome,
 }
 
-/// The instruction in Intel's syntax.
+/// The instructions in Intel's syntax.
 pub fn mnemonic(program: &Program) -> String {
+    let mut instructions = instructions_of(program);
+    if !is_sequence(&instructions) {
+        instructions = vec![instruction_of(program)];
+    }
     let mut text = String::new();
-    IntelFormatter::new().format(&instruction_of(program), &mut text);
+    for (i, instruction) in instructions.iter().enumerate() {
+        text.push_str(if i == 0 { "" } else { "; " });
+        IntelFormatter::new().format(instruction, &mut text);
+    }
     text
 }
 
@@ -30,10 +37,13 @@ pub fn mnemonic(program: &Program) -> String {
 pub fn print_program(program: &Program) -> String {
     let mut line = hex(&program.code);
     let _ = write!(line, " | {} |", mnemonic(program));
+    if program.mode != Mode::Bits64 {
+        let _ = write!(line, " mode={:x}", program.mode.bits());
+    }
     if program.at != PAGE / 2 {
         let _ = write!(line, " at={:x}", program.at);
     }
-    let start = Program::new(Vec::new());
+    let start = Program::in_mode(program.mode, Vec::new());
     print_state(&mut line, &start.state, &program.state);
     print_memory(&mut line, &start.memory, &program.memory);
     line
@@ -62,7 +72,7 @@ pub fn print_case(program: &Program, outcome: &Outcome) -> String {
 /// The outcome of a program that changes nothing and runs into the INT3 behind it.
 fn usual_ending(program: &Program) -> Outcome {
     let mut state = program.state.clone();
-    state.rip = program.entry() + program.code.len() as u64 + 1;
+    state.rip = program.ip() + program.code.len() as u64 + 1;
     Outcome {
         state,
         memory: program.memory.clone(),
@@ -133,13 +143,18 @@ pub fn parse_program(text: &str) -> Result<Program, String> {
     let mut parts = text.split('|');
     let code = bytes(parts.next().unwrap_or_default().trim())?;
     let inputs = parts.nth(1).ok_or("there are no inputs: code | mnemonic | inputs")?;
-    if code.is_empty() || code.len() > 64 {
-        return Err("code has 1 to 64 bytes".into());
+    if code.is_empty() || code.len() > CODE_MAX {
+        return Err(format!("code has 1 to {CODE_MAX} bytes"));
     }
-    let mut program = Program::new(code);
+    let mode =
+        inputs.split_whitespace().find_map(|word| word.strip_prefix("mode=")).map_or(Ok(64), number)?;
+    let mode = Mode::from_bits(mode as u64).ok_or("mode is 40, 20 or 10")?;
+    let mut program = Program::in_mode(mode, code);
     for assignment in inputs.split_whitespace() {
         let (name, value) = split(assignment)?;
-        if name == "at" {
+        if name == "mode" {
+            continue;
+        } else if name == "at" {
             program.at = number(value)? as usize;
         } else {
             assign(&mut program.state, &mut program.memory, name, value)?;

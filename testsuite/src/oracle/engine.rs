@@ -1,7 +1,9 @@
 //! An rx86 engine as an oracle: long mode with paging, the program at CPL 3, and an IDT whose handlers halt.
 
 use super::state::{FLAGS, State};
-use super::{BREAKPOINT, CODE, DATA, DATA_BYTES, Ending, GS_BASE, Oracle, Outcome, PAGE, PRIVATE, Program};
+use super::{
+    BREAKPOINT, CODE, DATA, DATA_BYTES, Ending, GS_BASE, Mode, Oracle, Outcome, PAGE, PRIVATE, Program,
+};
 use rx86_cpu::backend::{Exit, X86Ops};
 use rx86_cpu::bare_board::BareBoard;
 use rx86_cpu::cpu::Cpu;
@@ -39,6 +41,11 @@ const KERNEL_CODE: u16 = 0x10;
 /// The selectors that Linux gives its 64-bit programs.
 const USER_CODE: u16 = 0x33;
 const USER_STACK: u16 = 0x2b;
+/// The selector that Linux gives its 32-bit programs.
+const USER_CODE32: u16 = 0x23;
+/// The first two of a local descriptor table.
+const USER_CODE16: u16 = 0x07;
+const USER_DATA16: u16 = 0x0f;
 
 /// One of rx86's engines, with a machine of its own.
 pub struct EngineOracle {
@@ -139,7 +146,8 @@ impl EngineOracle {
         self.write(DATA_GPA, &program.memory);
         self.write(CODE_GPA + program.at as u64, &program.code);
         let mut state = self.start.clone();
-        load(&mut state, &program.state, program.entry());
+        enter_mode(&mut state, program.mode);
+        load(&mut state, &program.state, program.ip());
         self.engine.load_state(&state);
         let mut exit = self.engine.run(BUDGET);
         if exit == Exit::Yield {
@@ -152,7 +160,11 @@ impl EngineOracle {
         }
         let state = self.engine.state().clone();
         let vector = state.rip().checked_sub(PRIVATE + HANDLERS)? / HANDLER_BYTES;
-        Some(self.outcome(&state, vector as u32))
+        let mut outcome = self.outcome(&state, vector as u32);
+        if program.mode != Mode::Bits64 {
+            outcome.state.narrow();
+        }
+        Some(outcome)
     }
 
     /// What the program has left, with what the exception's delivery has pushed.
@@ -217,6 +229,21 @@ fn start_state(reset: &Vcpu) -> Vcpu {
     state.xcr0 = 7;
     state.cpl = 3;
     state
+}
+
+/// The segments of `mode`, in place of those of 64-bit mode.
+fn enter_mode(state: &mut Vcpu, mode: Mode) {
+    let flat = |selector: u16, access: u32| Segment { base: 0, limit: 0xffff_ffff, access, selector };
+    let small = |base: u64, selector: u16, access: u32| Segment { base, limit: 0xffff, access, selector };
+    let (code, data) = match mode {
+        Mode::Bits64 => return,
+        Mode::Bits32 => (flat(USER_CODE32, 0xc0fb), flat(USER_STACK, 0xc0f3)),
+        Mode::Bits16 => (small(CODE, USER_CODE16, 0xfb), small(DATA, USER_DATA16, 0xf3)),
+    };
+    state.segments[SegmentIndex::CS] = code;
+    for index in [SegmentIndex::DS, SegmentIndex::ES, SegmentIndex::SS] {
+        state.segments[index] = data;
+    }
 }
 
 /// Loads the user-visible registers.

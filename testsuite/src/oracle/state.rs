@@ -40,6 +40,13 @@ impl Default for State {
 }
 
 impl State {
+    /// Clears what programs outside 64-bit mode have no name for: the upper halves of registers may be lost there.
+    pub fn narrow(&mut self) {
+        for register in &mut self.gpr {
+            *register &= 0xffff_ffff;
+        }
+    }
+
     fn half(&self, at: usize) -> u16 {
         u16::from_le_bytes([self.fx[at], self.fx[at + 1]])
     }

@@ -6,13 +6,16 @@
 
 use super::{Exchange, Slot};
 use crate::oracle::state::FLAGS;
-use crate::oracle::{CODE, CODE_BYTES, DATA, DATA_BYTES, Ending, GS_BASE, PAGE, PRIVATE};
+use crate::oracle::{CODE, CODE_BYTES, DATA, DATA_BYTES, Ending, GS_BASE, Mode, PAGE, PRIVATE};
 use std::mem::{offset_of, size_of, zeroed};
 use std::ptr;
 use std::sync::atomic::Ordering;
 
 use crate::oracle::State;
 
+/// Linux's selectors of 64-bit user code and of user data.
+const USER_CODE: u16 = 0x33;
+const USER_DATA: u16 = 0x2b;
 /// A batch that takes longer than this is stuck.
 const BATCH_SECONDS: u32 = 20;
 const SIGNAL_STACK_BYTES: usize = 64 << 10;
@@ -21,7 +24,11 @@ const PRIVATE_BYTES: usize = PAGE + SIGNAL_STACK_BYTES;
 /// The first page at `PRIVATE`: what the entry code and the handler must find without a register.
 #[repr(C)]
 struct Control {
-    entry: u64,
+    /// The far pointer to the program.
+    entry: u32,
+    code_selector: u16,
+    /// What DS, ES and SS are loaded with.
+    data_selector: u16,
     host_rsp: u64,
     host_mxcsr: u32,
     /// Whether there are YMM registers.
@@ -36,6 +43,10 @@ std::arch::global_asm!(
     "mov rax, {control}",
     "mov [rax + {host_rsp}], rsp",
     "stmxcsr [rax + {host_mxcsr}]",
+    "mov ecx, [rax + {data_selector}]",
+    "mov ds, ecx",
+    "mov es, ecx",
+    "mov ss, ecx",
     "fxrstor64 [rdi + {fx}]",
     "cmp dword ptr [rax + {avx}], 0",
     "je 2f",
@@ -61,7 +72,8 @@ std::arch::global_asm!(
     "mov r14, [rdi + 112]",
     "mov r15, [rdi + 120]",
     "mov rdi, [rdi + 56]",
-    "jmp qword ptr [{control}]",
+    // A far pointer of 16 and 32 bits is the only one that every vendor has.
+    "jmp fword ptr [{control}]",
     // rsp: as at the entry.
     "rx86_oracle_leave:",
     "fninit",
@@ -72,6 +84,7 @@ std::arch::global_asm!(
     control = const PRIVATE,
     host_rsp = const offset_of!(Control, host_rsp),
     host_mxcsr = const offset_of!(Control, host_mxcsr),
+    data_selector = const offset_of!(Control, data_selector),
     avx = const offset_of!(Control, avx),
     fx = const offset_of!(State, fx),
     ymm_high = const offset_of!(State, ymm_high),
@@ -141,6 +154,7 @@ pub(super) fn serve(exchange: *mut Exchange, from: i32, to: i32) -> ! {
         catch_signals(private.add(PAGE));
         const ARCH_SET_GS: i32 = 0x1001;
         libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, GS_BASE);
+        make_16bit_segments();
     }
     let mut byte = [0u8];
     loop {
@@ -175,12 +189,44 @@ unsafe fn execute(slot: *mut Slot, data: *mut u8, code: *mut u8) {
         ptr::copy_nonoverlapping(memory, data, DATA_BYTES);
         let entry = code.add((*slot).at);
         ptr::copy_nonoverlapping((&raw const (*slot).code).cast(), entry, (*slot).code_len);
-        let avx = u32::from(is_x86_feature_detected!("avx"));
-        let entry_address = CODE + (*slot).at as u64;
-        control().write(Control { entry: entry_address, host_rsp: 0, host_mxcsr: 0, avx, slot });
+        let mode = (*slot).mode;
+        let (code_selector, data_selector) = selectors(mode);
+        control().write(Control {
+            entry: (CODE - mode.code_base()) as u32 + (*slot).at as u32,
+            code_selector,
+            data_selector,
+            host_rsp: 0,
+            host_mxcsr: 0,
+            avx: u32::from(is_x86_feature_detected!("avx")),
+            slot,
+        });
         rx86_oracle_enter(&raw const (*slot).state);
         ptr::write_bytes(entry, 0xcc, (*slot).code_len);
         ptr::copy_nonoverlapping(data, memory, DATA_BYTES);
+    }
+}
+
+/// Linux's selectors of user code and data, and those of our own local descriptor table.
+fn selectors(mode: Mode) -> (u16, u16) {
+    match mode {
+        Mode::Bits64 => (USER_CODE, USER_DATA),
+        Mode::Bits32 => (0x23, USER_DATA),
+        Mode::Bits16 => (0x07, 0x0f),
+    }
+}
+
+/// 16-bit segments in the local descriptor table. A kernel that has none refuses, and so does the far jump then.
+fn make_16bit_segments() {
+    const WRITE: i32 = 1;
+    const CODE_CONTENTS: u32 = 2 << 1;
+    const USEABLE: u32 = 1 << 6;
+    for (entry, base, flags) in [(0, CODE as u32, CODE_CONTENTS | USEABLE), (1, DATA as u32, USEABLE)] {
+        // Linux's `struct user_desc`.
+        let descriptor: [u32; 4] = [entry, base, 0xffff, flags];
+        // SAFETY: the kernel reads the structure.
+        unsafe {
+            libc::syscall(libc::SYS_modify_ldt, WRITE, descriptor.as_ptr(), size_of_val(&descriptor));
+        }
     }
 }
 
@@ -269,8 +315,13 @@ extern "C" fn handler(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
         frame.gregs[libc::REG_RIP as usize] = rx86_oracle_leave as *const () as usize as i64;
         frame.gregs[libc::REG_RSP as usize] = control.host_rsp as i64;
         frame.gregs[libc::REG_EFL as usize] = 0x202;
+        // CS in the lowest 16 bits, SS in the highest.
+        let others = frame.gregs[libc::REG_CSGSFS as usize] as u64 & 0x0000_ffff_ffff_0000;
+        let selectors = others | u64::from(USER_CODE) | u64::from(USER_DATA) << 48;
+        frame.gregs[libc::REG_CSGSFS as usize] = selectors as i64;
         control.host_rsp = 0;
     }
 }
 
 const _: () = assert!(size_of::<Control>() <= PAGE && offset_of!(Control, entry) == 0);
+const _: () = assert!(offset_of!(Control, code_selector) == 4);

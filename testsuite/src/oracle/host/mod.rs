@@ -6,15 +6,13 @@
 
 mod child;
 
-use super::{CODE_BYTES, DATA_BYTES, Ending, Oracle, Outcome, Program, State};
+use super::{BREAKPOINT, CODE_BYTES, CODE_MAX, DATA_BYTES, Ending, Mode, Oracle, Outcome, Program, State};
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Programs that are handed over at once.
 const BATCH: usize = 128;
-/// The longest program in bytes.
-const CODE_MAX: usize = 64;
 
 /// One program on its way there and back.
 #[repr(C)]
@@ -22,6 +20,7 @@ struct Slot {
     state: State,
     memory: [u8; DATA_BYTES],
     ending: Ending,
+    mode: Mode,
     at: usize,
     code_len: usize,
     code: [u8; CODE_MAX],
@@ -70,6 +69,13 @@ impl HostOracle {
         Ok(oracle)
     }
 
+    /// Whether the host's kernel lets programs run in `mode`.
+    pub fn offers(&mut self, mode: Mode) -> bool {
+        let nop = Program::in_mode(mode, vec![0x90]);
+        let outcome = self.run(std::slice::from_ref(&nop)).pop().flatten();
+        outcome.is_some_and(|end| end.ending.vector == BREAKPOINT && end.state.rip == nop.ip() + 2)
+    }
+
     fn start(&mut self) -> io::Result<()> {
         let (to_read, to_write) = pipe()?;
         let (from_read, from_write) = pipe()?;
@@ -108,15 +114,20 @@ impl HostOracle {
         let slot = unsafe { &mut (*self.exchange).slots[index] };
         slot.state = program.state.clone();
         slot.memory.copy_from_slice(&program.memory);
+        slot.mode = program.mode;
         slot.at = program.at;
         slot.code_len = program.code.len();
         slot.code[..program.code.len()].copy_from_slice(&program.code);
     }
 
     fn take(&self, index: usize) -> Outcome {
-        // SAFETY: as in `put`; any bytes are a valid `Slot`.
+        // SAFETY: as in `put`; the child leaves a valid `Slot`.
         let slot = unsafe { &(*self.exchange).slots[index] };
-        Outcome { state: slot.state.clone(), memory: slot.memory.to_vec(), ending: slot.ending }
+        let mut state = slot.state.clone();
+        if slot.mode != Mode::Bits64 {
+            state.narrow();
+        }
+        Outcome { state, memory: slot.memory.to_vec(), ending: slot.ending }
     }
 
     /// Lets the child work. Returns how many of the programs it has done.

@@ -1,0 +1,4 @@
+//! libFuzzer's entry to `rx86_testsuite::fuzz::loaders::kernel`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rx86_testsuite::fuzz::loaders::kernel(data));

@@ -1,0 +1,218 @@
+//! Where rx86 and QEMU are known to disagree, and whom the SDM supports.
+
+/// Which side does what the SDM says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// rx86.
+    Rx86,
+    /// QEMU.
+    Qemu,
+    /// The SDM leaves it open.
+    Either,
+}
+
+/// One disagreement. It must show up; if it no longer does, the test fails.
+pub struct Known {
+    /// Part of the guests' names; empty for every guest.
+    pub guest: &'static str,
+    /// Part of the names of the cases that it is about.
+    pub case: &'static str,
+    /// The record's fields that may differ; all if there is none.
+    pub fields: &'static [&'static str],
+    /// The bits that may differ.
+    pub bits: u128,
+    /// Who is right.
+    pub right: Right,
+    /// Why, with the SDM's section.
+    pub reason: &'static str,
+}
+
+/// Everything about a case on which QEMU is wrong.
+const fn qemu_is_wrong(guest: &'static str, case: &'static str, reason: &'static str) -> Known {
+    Known { guest, case, fields: &[], bits: u128::MAX, right: Right::Rx86, reason }
+}
+
+/// All of them.
+pub const KNOWN: &[Known] = &[
+    Known {
+        guest: "",
+        case: "",
+        fields: &["pushed[2]", "pushed[3]"],
+        bits: 1 << 16,
+        right: Right::Rx86,
+        reason: "RF is set in the RFLAGS image that a fault pushes (SDM vol. 3, 17.3.1.1); QEMU leaves it as it was",
+    },
+    Known {
+        guest: "descriptor looks",
+        case: "LAR LSL VERR VERW",
+        fields: &["eax"],
+        bits: 0xf_0000,
+        right: Right::Either,
+        reason: "LAR leaves bits 16 to 19 undefined (SDM vol. 2, LAR)",
+    },
+    qemu_is_wrong(
+        "segment limits",
+        "",
+        "QEMU's TCG checks neither limits nor types of segments on accesses (SDM vol. 3, 5.3 and 5.5)",
+    ),
+    qemu_is_wrong("descriptor looks", "LTR of null", "LTR of a null selector is #GP(0) (SDM vol. 2, LTR)"),
+    qemu_is_wrong(
+        "far transfers",
+        "gate to conforming code, CPL 3",
+        "without a change of privilege CS.RPL is CPL (SDM vol. 2, CALL)",
+    ),
+    qemu_is_wrong("interrupts", "INT1", "INT1 raises #DB, a trap (SDM vol. 2, INT1)"),
+    qemu_is_wrong("interrupts", "LOCK MOV", "LOCK before MOV is #UD (SDM vol. 2, LOCK)"),
+    qemu_is_wrong(
+        "interrupts",
+        "MOV from CR1, CPL 3",
+        "an invalid opcode comes before the check of CPL (SDM vol. 3, 6.9)",
+    ),
+    qemu_is_wrong(
+        "interrupts",
+        "alignment fault",
+        "QEMU's TCG does not check alignment (SDM vol. 3, 6.15, #AC)",
+    ),
+    qemu_is_wrong("interrupts", "MOV CR0 with NW without CD", "NW without CD is #GP(0) (SDM vol. 2, MOV CR)"),
+    qemu_is_wrong(
+        "interrupts",
+        "MOV CR0 with a reserved bit",
+        "CR0's reserved bits stay clear (SDM vol. 2, MOV CR)",
+    ),
+    Known {
+        guest: "paging",
+        case: "read and write, CPL 0",
+        fields: &["pushed[0]"],
+        bits: 2,
+        right: Right::Rx86,
+        reason: "an instruction that reads and writes its operand faults as a write (SDM vol. 3, 4.7); QEMU reads first",
+    },
+    Known {
+        guest: "paging",
+        case: "reserved",
+        fields: &["pushed[0]"],
+        bits: 3,
+        right: Right::Rx86,
+        reason: "a reserved bit is reported for a present entry only, so P is set with it (SDM vol. 3, 4.7)",
+    },
+    Known {
+        guest: "paging",
+        case: "the page tables",
+        fields: &[],
+        bits: 0x20,
+        right: Right::Either,
+        reason: "QEMU sets the accessed flags of the entries that it walked before a right was missing, of the PDPTEs of \
+                 PAE paging, and by the read of an instruction whose write then faults (SDM vol. 3, 4.8)",
+    },
+    qemu_is_wrong(
+        "interrupts",
+        "general detect",
+        "DR7.GD makes MOV of debug registers #DB (SDM vol. 3, 17.2.4)",
+    ),
+    qemu_is_wrong(
+        "interrupts",
+        "what DR6 and DR7 read as",
+        "bit 12 of DR6 and bits 12, 14 and 15 of DR7 read as zero (SDM vol. 3, 17.2.3 and 17.2.4)",
+    ),
+    Known {
+        guest: "interrupts",
+        case: "the end",
+        fields: &["CR0"],
+        bits: 0x2000_0040,
+        right: Right::Rx86,
+        reason: "what the cases of MOV CR0 have left",
+    },
+    qemu_is_wrong(
+        "four-level paging",
+        "a push on a stack that is not canonical",
+        "an address that is not canonical is #SS(0) through SS (SDM vol. 1, 3.3.7.1)",
+    ),
+    qemu_is_wrong(
+        "four-level paging",
+        "to an address that is not canonical",
+        "a branch to an address that is not canonical faults itself (SDM vol. 2, JMP and RET)",
+    ),
+    Known {
+        guest: "long mode",
+        case: "INT through a gate",
+        fields: &["pushed[0]"],
+        bits: 0xffff,
+        right: Right::Rx86,
+        reason: "an error code that refers to the IDT holds the vector, shifted by three in every mode (SDM vol. 3, 6.13)",
+    },
+    Known {
+        guest: "long mode",
+        case: "INT through a gate",
+        fields: &["ss"],
+        bits: 0xffff,
+        right: Right::Rx86,
+        reason: "SS becomes null with a change of privilege only, not by an IST stack (SDM vol. 2, INT n)",
+    },
+    qemu_is_wrong(
+        "long mode",
+        "CODE1, CPL 3",
+        "behind a call gate to CPL 1, QEMU takes the processor to be at CPL 0 (SDM vol. 2, CALL)",
+    ),
+    qemu_is_wrong("long mode", "code of CPL 1, CPL 3", "as above"),
+    qemu_is_wrong(
+        "long mode",
+        "not canonical",
+        "#GP(0) is the instruction's own (SDM vol. 2, INT n, IRET, SYSRET, WRMSR)",
+    ),
+    Known {
+        guest: "long mode",
+        case: "SYSCALL, CPL 0",
+        fields: &["pushed[2]", "rflags"],
+        bits: 0xd5,
+        right: Right::Rx86,
+        reason: "SYSCALL keeps the flags that IA32_FMASK does not name (SDM vol. 2, SYSCALL); QEMU loses the status flags",
+    },
+    Known {
+        guest: "long mode",
+        case: "SYSRET of",
+        fields: &["pushed[2]"],
+        bits: 0x3_0000,
+        right: Right::Rx86,
+        reason: "SYSRET takes R11 without RF and VM (SDM vol. 2, SYSRET)",
+    },
+    qemu_is_wrong(
+        "long mode",
+        "SYSENTER",
+        "SYSENTER works in IA-32e mode (SDM vol. 2, SYSENTER); QEMU's processor is AMD's",
+    ),
+    qemu_is_wrong("long mode", "SYSEXIT", "as above"),
+    qemu_is_wrong(
+        "long mode",
+        "compatibility mode, SYSCALL",
+        "SYSCALL is for 64-bit mode only (SDM vol. 2, SYSCALL); QEMU's processor is AMD's",
+    ),
+    qemu_is_wrong("long mode", "MOV SS, null with RPL 3", "RPL of a null SS must be CPL (SDM vol. 2, MOV)"),
+    qemu_is_wrong(
+        "long mode",
+        "long and default, CPL 0",
+        "a code segment with L and D is #GP (SDM vol. 3, 5.2.1)",
+    ),
+    qemu_is_wrong(
+        "long mode",
+        "iret true to CODE0, stack null with RPL 3",
+        "RPL of a null SS must be CPL (SDM vol. 2, IRET)",
+    ),
+    Known {
+        guest: "long mode",
+        case: "to CODE1, stack null",
+        fields: &[],
+        bits: u128::MAX,
+        right: Right::Either,
+        reason: "the SDM's texts of RET and IRET do not say whether a null SS needs the RPL of CPL 1",
+    },
+    qemu_is_wrong("long mode", "EFER.LME", "EFER.LME cannot change while paging is on (SDM vol. 3, 9.8.5)"),
+    Known {
+        guest: "long mode",
+        case: "the end",
+        fields: &["EFER"],
+        bits: 0x100,
+        right: Right::Rx86,
+        reason: "what the case of EFER.LME has left",
+    },
+    qemu_is_wrong("long mode", "CR0 beyond 32 bits", "CR0's upper half must be zero (SDM vol. 2, MOV CR)"),
+];

@@ -1,0 +1,33 @@
+//! The processor's system level: guests of our own for segmentation, paging, interrupts, task switches and mode changes,
+//! run on rx86 and on QEMU; what they leave in memory and registers is compared.
+
+pub mod compare;
+pub mod frame32;
+pub mod frame64;
+pub mod guest;
+pub mod interrupts;
+pub mod known;
+pub mod layout;
+pub mod long;
+pub mod paging;
+pub mod run;
+pub mod segments;
+pub mod tables;
+pub mod transfers;
+
+use guest::SystemGuest;
+
+/// Every guest.
+pub fn guests() -> Vec<SystemGuest> {
+    vec![
+        segments::data_segments(),
+        segments::descriptor_looks(),
+        segments::limits(),
+        transfers::guest(),
+        interrupts::guest(),
+        paging::bits32(),
+        paging::pae(),
+        paging::four_level(),
+        long::guest(),
+    ]
+}
