@@ -60,8 +60,9 @@ impl Translator<'_> {
 
         self.builder.switch_to_block(not_done);
         let retired = i64::from(self.retired());
-        let raised = self.leave_block(self.before(), Place::Kept, retired, LeaveKind::Exception);
-        let kept = Kept { registers: uses.written, flags: uses.writes_flags };
+        // A repeated string instruction has moved on before it faults: what it uses is right where it is.
+        let kept = Kept { registers: uses.used, flags: uses.reads_flags || uses.writes_flags };
+        let raised = self.leave_keeping(self.before(), Place::Kept, retired, LeaveKind::Exception, kept);
         let ended = self.leave_keeping(self.before(), Place::Kept, retired + 1, LeaveKind::Next, kept);
         let is_raised = self.builder.ins().icmp_imm_u(IntCC::Equal, answer, RAISED as i64);
         self.builder.ins().brif(is_raised, raised, &[], ended, &[]);
