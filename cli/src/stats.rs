@@ -1,6 +1,7 @@
 //! `--stats`: what the engine and the board did, for people and as JSON.
 
 use crate::machine::Machine;
+use rx86_cpu::backend::EngineStats;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +33,21 @@ pub struct Stats {
     port_accesses: u64,
     mmio_accesses: u64,
     exits: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    translations: Option<Translations>,
     chips: BTreeMap<&'static str, ChipAccesses>,
+}
+
+/// What the JIT did.
+#[derive(Debug, Serialize)]
+struct Translations {
+    regions: u64,
+    guest_instructions: u64,
+    host_bytes: u64,
+    compile_seconds: f64,
+    dropped: u64,
+    entries: u64,
+    left_to_interpret: u64,
 }
 
 impl Stats {
@@ -43,7 +58,7 @@ impl Stats {
         let chips = machine.io_counts().into_iter().filter(|(_, count)| count.reads + count.writes > 0);
         Self {
             seconds,
-            instructions: BTreeMap::from([(machine.engine_name(), s.instructions)]),
+            instructions: instructions_by_tier(machine.engine_name(), &s),
             mips: s.instructions as f64 / seconds / 1e6,
             blocks_executed: s.blocks_executed,
             blocks_decoded: s.blocks_decoded,
@@ -58,6 +73,15 @@ impl Stats {
             port_accesses: s.port_accesses,
             mmio_accesses: s.mmio_accesses,
             exits: BTreeMap::from([("halt", s.exits_halt), ("yield", s.exits_yield)]),
+            translations: s.tier.map(|tier| Translations {
+                regions: tier.regions,
+                guest_instructions: tier.guest_instructions,
+                host_bytes: tier.host_bytes,
+                compile_seconds: tier.compile_ns as f64 / 1e9,
+                dropped: tier.dropped,
+                entries: tier.entries,
+                left_to_interpret: tier.left_to_interpret,
+            }),
             chips: chips
                 .map(|(name, count)| (name, ChipAccesses { reads: count.reads, writes: count.writes }))
                 .collect(),
@@ -67,6 +91,17 @@ impl Stats {
     /// One JSON object.
     pub fn json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
+    }
+}
+
+/// The instructions of each tier, or all as the engine's.
+fn instructions_by_tier(engine: &'static str, stats: &EngineStats) -> BTreeMap<&'static str, u64> {
+    match stats.tier {
+        Some(tier) => BTreeMap::from([
+            (engine, tier.instructions),
+            ("interp", stats.instructions.saturating_sub(tier.instructions)),
+        ]),
+        None => BTreeMap::from([(engine, stats.instructions)]),
     }
 }
 
@@ -90,6 +125,16 @@ impl fmt::Display for Stats {
         writeln!(f, "register accesses    {}", self.mmio_accesses)?;
         for (kind, count) in &self.exits {
             writeln!(f, "{:20} {count}", format!("exits: {kind}"))?;
+        }
+        if let Some(t) = &self.translations {
+            let Translations { regions, guest_instructions, host_bytes, .. } = t;
+            writeln!(
+                f,
+                "translated regions   {regions}: {guest_instructions} instructions, {host_bytes} bytes"
+            )?;
+            writeln!(f, "translating took     {:.3} s", t.compile_seconds)?;
+            writeln!(f, "regions dropped      {}", t.dropped)?;
+            writeln!(f, "region entries       {}, {} left to interpret", t.entries, t.left_to_interpret)?;
         }
         for (name, chip) in &self.chips {
             writeln!(f, "{:20} {} reads, {} writes", format!("chip {name}"), chip.reads, chip.writes)?;

@@ -65,6 +65,29 @@ pub struct EngineStats {
     pub exits_yield: u64,
     /// `run` returned because of HLT.
     pub exits_halt: u64,
+    /// What the tier above the interpreter has done, if there is one.
+    pub tier: Option<TierStats>,
+}
+
+/// What the tier above an interpreter has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TierStats {
+    /// Regions of code translated and installed.
+    pub regions: u64,
+    /// Guest instructions in them.
+    pub guest_instructions: u64,
+    /// Bytes of host code in them.
+    pub host_bytes: u64,
+    /// Nanoseconds of translating.
+    pub compile_ns: u64,
+    /// Regions dropped because their bytes were written or the cache was full.
+    pub dropped: u64,
+    /// Instructions executed in translations.
+    pub instructions: u64,
+    /// Entries into translations.
+    pub entries: u64,
+    /// Of those, left because the interpreter had to execute an instruction.
+    pub left_to_interpret: u64,
 }
 
 /// One execution backend with the vCPU that it drives.

@@ -28,6 +28,9 @@ pub struct Decoded<M: MicroOps> {
     pub semantics: Semantics<M>,
     /// Whether the instruction ends a block, because it may continue elsewhere.
     pub ends_block: bool,
+    /// Whether all that it reads and changes are memory and the registers and flags that iced-x86 lists, vector and x87
+    /// state apart: it is no system instruction.
+    pub contained: bool,
 }
 
 /// Why no instruction could be decoded.
@@ -62,12 +65,12 @@ pub fn decode<M: MicroOps>(
         return Err(DecodeFailure::TooLong);
     }
     let op = compact(&instruction, &bytes[..instruction.len()], mode);
-    let semantics = match availability::check(&instruction, mode, model) {
+    let (semantics, contained) = match availability::check(&instruction, mode, model) {
         Ok(()) => meaning(&instruction, &op),
-        Err(exception) => Semantics::Hard(raiser(exception)),
+        Err(exception) => (Semantics::Hard(raiser(exception)), false),
     };
     let ends_block = instruction.is_invalid() || instruction.flow_control() != FlowControl::Next;
-    Ok(Decoded { op, semantics, ends_block })
+    Ok(Decoded { op, semantics, ends_block, contained })
 }
 
 /// Whether 15 bytes end before their instruction does. iced-x86 tells that only of fewer bytes, so one prefix is left out:
@@ -78,15 +81,22 @@ fn is_cut_short(bytes: &[u8], mode: ModeKey, model: &CpuModel) -> bool {
 }
 
 /// The meaning of an available instruction: each family is asked; what nobody knows is an invalid opcode.
-fn meaning<M: MicroOps>(instruction: &Instruction, op: &Op) -> Semantics<M> {
+///
+/// The second value is `Decoded::contained`.
+fn meaning<M: MicroOps>(instruction: &Instruction, op: &Op) -> (Semantics<M>, bool) {
     if let Some(meaning) = integer::select::<M>(instruction, op) {
-        return Semantics::Inline(meaning);
+        return (Semantics::Inline(meaning), true);
     }
-    let hard = integer::select_hard(instruction)
-        .or_else(|| system::select(instruction))
-        .or_else(|| simd::select(instruction))
-        .or_else(|| x87::select(instruction));
-    Semantics::Hard(hard.unwrap_or_else(|| raiser(Exception::UD)))
+    if let Some(hard) = integer::select_hard(instruction) {
+        return (Semantics::Hard(hard), true);
+    }
+    if let Some(hard) = system::select(instruction) {
+        return (Semantics::Hard(hard), false);
+    }
+    match simd::select(instruction).or_else(|| x87::select(instruction)) {
+        Some(hard) => (Semantics::Hard(hard), true),
+        None => (Semantics::Hard(raiser(Exception::UD)), false),
+    }
 }
 
 /// The function that raises `exception`.

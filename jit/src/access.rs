@@ -1,6 +1,7 @@
 //! Guest memory accesses of translated code: linear addresses, the inline probe of the software TLB, host loads and
 //! stores.
 
+use crate::context::JitContext;
 use crate::translator::Translator;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
@@ -77,10 +78,10 @@ impl Translator<'_> {
         self.builder.ins().iadd(offset, base)
     }
 
-    /// The host address of `W` at a linear address; leaves the block before the current instruction if the TLB does not
-    /// know it or the access crosses a page.
+    /// The host address of `W` at a linear address. If the TLB does not know it, a function fills the TLB; where it
+    /// cannot, or the access crosses a page, the region is left before the current instruction.
     pub(crate) fn host_address<W: Width>(&mut self, linear: Value, kind: Kind) -> Value {
-        let tlb = self.tlb();
+        let tlb = self.tlb;
         let entry_bits = size_of::<TlbEntry>().trailing_zeros();
         let sets = ((SETS - 1) * size_of::<TlbEntry>()) as i64;
         let tag_offset = match kind {
@@ -96,10 +97,36 @@ impl Translator<'_> {
         let differs = self.builder.ins().bxor(linear, tag);
         let limit = 4097 - W::BYTES as i64;
         let hit = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, differs, limit);
-        self.side_exit_unless(hit);
+        let (fast, slow) = (self.builder.create_block(), self.builder.create_block());
+        let found = self.builder.create_block();
+        self.builder.set_cold_block(slow);
+        let host = self.builder.append_block_param(found, I64);
+        self.builder.ins().brif(hit, fast, &[], slow, &[]);
+        self.builder.switch_to_block(slow);
+        let address = self.slow_access(linear, kind, W::BYTES);
+        let exit = self.side_exit();
+        self.builder.ins().brif(address, found, &[address.into()], exit, &[]);
+        self.builder.switch_to_block(fast);
         let addend_offset = offset_of!(TlbEntry, addend) as i32;
         let addend = self.builder.ins().load(I64, flags, entry, addend_offset);
-        self.builder.ins().iadd(linear, addend)
+        let address = self.builder.ins().iadd(linear, addend);
+        self.builder.ins().jump(found, &[address.into()]);
+        self.builder.switch_to_block(found);
+        host
+    }
+
+    /// Asks `context::slow_access` for the host address; zero if there is none. Its arguments go through `JitContext`, and it
+    /// preserves all registers, so that the way around it costs nothing.
+    fn slow_access(&mut self, linear: Value, kind: Kind, bytes: u64) -> Value {
+        self.store_exchange(linear, offset_of!(JitContext, linear));
+        let write = if kind == Kind::Write { 1 << 8 } else { 0 };
+        let access = self.builder.ins().iconst(I64, (write | bytes) as i64);
+        self.store_exchange(access, offset_of!(JitContext, access));
+        let offset = offset_of!(JitContext, slow_access) as i32;
+        let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);
+        self.builder.ins().call_indirect(self.signatures.slow_access, function, &[self.context]);
+        let offset = offset_of!(JitContext, host) as i32;
+        self.builder.ins().load(I64, self.regions.exchange, self.context, offset)
     }
 
     /// Loads from guest RAM, zero-extended.

@@ -1,24 +1,12 @@
-//! Host code in executable memory, and the way into it. The crate's only unsafe code.
+//! Host code in executable memory, and the way into it.
 
 #![expect(unsafe_code, reason = "makes host code executable and calls it")]
 
+use crate::context::JitContext;
 use memmap2::{Mmap, MmapMut};
-use rx86_cpu::cpu::Cpu;
-use rx86_cpu::state::Vcpu;
-use rx86_softmmu::{Mmu, TlbEntry};
 use std::io;
 
-/// What translated code is given.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct JitContext {
-    /// The processor's state.
-    pub(crate) state: *mut Vcpu,
-    /// The `tlb::SETS` entries in use.
-    pub(crate) tlb: *const TlbEntry,
-}
-
-/// One translated block in memory that is executable and not writable.
+/// Host code in memory of its own that is executable and not writable.
 #[derive(Debug)]
 pub(crate) struct HostCode {
     mapping: Mmap,
@@ -26,7 +14,7 @@ pub(crate) struct HostCode {
 }
 
 impl HostCode {
-    /// Maps `code`, which must be what Cranelift made of a function that `Translator` wrote, without relocations.
+    /// Maps `code`, which must be what `Compiler` made.
     pub(crate) fn new(code: &[u8]) -> io::Result<Self> {
         let mut mapping = MmapMut::map_anon(code.len().max(1))?;
         mapping[..code.len()].copy_from_slice(code);
@@ -40,23 +28,22 @@ impl HostCode {
         &self.mapping[..self.length]
     }
 
-    /// Executes the block on `cpu`; returns its exit code.
-    pub(crate) fn enter(&self, cpu: &mut Cpu) -> u64 {
-        let mmu = &raw const cpu.mmu;
-        // SAFETY: at TLB_OFFSET an `Mmu` holds the pointer to the entries in use.
-        let tlb = unsafe { mmu.byte_add(Mmu::TLB_OFFSET).cast::<*const TlbEntry>().read() };
-        let mut context = JitContext { state: &raw mut cpu.state, tlb };
-        // SAFETY: the mapping starts with a function that the translator wrote with this signature and the host's C
+    /// The address of the first one.
+    pub(crate) fn start(&self) -> *const u8 {
+        self.mapping.as_ptr()
+    }
+
+    /// Executes the translation; returns why it left.
+    pub(crate) fn enter(&self, context: &mut JitContext) -> u64 {
+        // SAFETY: the mapping starts with a function that the compiler wrote with this signature and the host's C
         // calling convention.
         let entry: extern "C" fn(*mut JitContext) -> u64 =
             unsafe { std::mem::transmute(self.mapping.as_ptr()) };
-        // The function reads and writes `Vcpu` at the offsets of its fields, reads the TLB within its SETS entries, and
-        // accesses guest RAM only through entries whose tag matches; it calls nothing. `cpu` is borrowed mutably, so
-        // nobody else uses its state or changes its TLB meanwhile.
-        entry(&raw mut context)
+        // The function reads and writes `Vcpu` at the offsets of its fields, reads the TLB within its SETS entries, accesses
+        // guest RAM only through entries whose tag matches, and calls the functions in the context.
+        entry(&raw mut *context)
     }
 }
-
 /// x86 hosts keep instruction fetches coherent with stores.
 #[cfg(not(target_arch = "aarch64"))]
 fn synchronize_instruction_cache(_code: &[u8]) {}

@@ -35,9 +35,17 @@
 
 mod access;
 mod block;
+mod calls;
 mod code;
+mod compiler;
+mod context;
 mod dead_code;
+mod engine;
 mod micro;
+mod region;
 mod translator;
+mod worker;
 
-pub use block::{BlockExit, CompileError, CompiledBlock, Compiler, ExitKind};
+pub use block::{BlockExit, CompiledBlock, ExitKind};
+pub use compiler::{CompileError, Compiler};
+pub use engine::{Jit, JitConfig, engine};

@@ -220,7 +220,6 @@ impl MicroOps for Translator<'_> {
     }
 
     fn jump(&mut self, target: Value) -> Result<(), Untranslatable> {
-        self.require_canonical(target);
         self.continue_at(target);
         Ok(())
     }
@@ -229,16 +228,16 @@ impl MicroOps for Translator<'_> {
         if op.operand_bits() != W64::BITS {
             return Err(Untranslatable);
         }
-        let taken = self.next_rip(op.immediate);
-        let target = match self.constant_value(condition) {
-            Some(0) => return Ok(()),
-            Some(_) => taken,
-            None => {
-                let next = self.next_rip(0);
-                self.builder.ins().select(condition, taken, next)
+        match self.constant_value(condition) {
+            Some(0) => {}
+            Some(_) => {
+                let target = self.next_rip(op.immediate);
+                self.require_canonical(target);
+                self.continue_at(target);
             }
-        };
-        self.jump(target)
+            None => self.branch_if(condition, op.immediate),
+        }
+        Ok(())
     }
 
     fn call(&mut self, _function: Hard, _op: &Op) -> Result<(), Untranslatable> {

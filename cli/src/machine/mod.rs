@@ -22,6 +22,7 @@ use rx86_cpu::op::reg;
 use rx86_cpu::state::{Segment, SegmentIndex, TableRegister, Vcpu};
 use rx86_devices::{Board, BoardConfig, IoCount};
 use rx86_firmware::{BootProtocol, BootRequest, Entry, EntryMode, SegmentImage};
+use rx86_jit::JitConfig;
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,8 @@ pub enum Engine {
     /// The interpreter.
     #[default]
     Interp,
+    /// The JIT: the interpreter, with hot code compiled.
+    Jit,
     /// Linux's KVM, where /dev/kvm works.
     Kvm,
 }
@@ -259,6 +262,10 @@ fn engine(
             model.clone(),
             attention.clone(),
         ))),
+        Engine::Jit => {
+            let cpu = Cpu::new(memory.clone(), environment, model.clone(), attention.clone());
+            Box::new(rx86_jit::engine(cpu, JitConfig::default())?)
+        }
         Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,
     })
 }

@@ -8,6 +8,7 @@ mod bits;
 mod branch;
 mod decimal;
 mod flags;
+mod hint;
 mod moves;
 mod multiply;
 mod operand;
@@ -30,6 +31,7 @@ pub fn select<M: MicroOps>(instruction: &Instruction, op: &Op) -> Option<Meaning
         .or_else(|| bits::select::<M>(instruction))
         .or_else(|| multiply::select::<M>(instruction))
         .or_else(|| atomic::select::<M>(instruction))
+        .or_else(|| hint::select::<M>(instruction))
 }
 
 /// The plain function of an integer instruction that micro-operations cannot say.

@@ -1,15 +1,16 @@
 //! The interpreter as an `X86Ops` backend.
 
 use super::Interpreter;
+use super::tier::HotTier;
 use crate::backend::{EngineStats, Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
 use crate::state::{Segment, Vcpu};
 use crate::system::event::Event;
 use rx86_softmmu::WalkStep;
 
-impl X86Ops for Interpreter {
+impl<T: HotTier> X86Ops for Interpreter<T> {
     fn name(&self) -> &'static str {
-        "interp"
+        T::NAME
     }
 
     fn reset(&mut self, kind: ResetKind) {
@@ -120,6 +121,7 @@ impl X86Ops for Interpreter {
     }
 
     fn stats(&self) -> EngineStats {
-        EngineStats { tlb_fills: self.cpu.mmu.stats().walks, ..self.cpu.stats.clone() }
+        let tier = T::ACTIVE.then(|| self.tier.stats());
+        EngineStats { tlb_fills: self.cpu.mmu.stats().walks, tier, ..self.cpu.stats.clone() }
     }
 }

@@ -1,5 +1,6 @@
 //! The cache of decoded blocks: keyed by physical address and mode, with a quick index by linear address.
 
+use super::tier::TranslationId;
 use crate::cpu::Cpu;
 use crate::mode::ModeKey;
 use crate::op::Op;
@@ -27,6 +28,10 @@ pub(super) struct Block {
     pub(super) length_bytes: u32,
     pub(super) mode: ModeKey,
     pub(super) ops: Box<[InterpOp]>,
+    /// How often it was executed, while somebody counts.
+    pub(super) heat: u32,
+    /// What the tier above has made of the code that begins here.
+    pub(super) translation: Option<TranslationId>,
 }
 
 impl Block {
@@ -96,6 +101,11 @@ impl BlockCache {
     #[inline(always)]
     pub(super) fn get(&self, id: BlockId) -> Option<&Block> {
         self.arena.get(id as usize).and_then(Option::as_ref)
+    }
+
+    #[inline(always)]
+    pub(super) fn get_mut(&mut self, id: BlockId) -> Option<&mut Block> {
+        self.arena.get_mut(id as usize).and_then(Option::as_mut)
     }
 
     /// Whether the cache must be emptied before the next block is added.

@@ -2,6 +2,7 @@
 
 use super::Interpreter;
 use super::blocks::BlockId;
+use super::tier::HotTier;
 use crate::backend::{Exit, ResetKind, X86Ops};
 use crate::exception::Exception;
 use crate::mode::ModeKey;
@@ -13,7 +14,7 @@ use rx86_softmmu::Attention;
 /// `Op::code` of the instructions that deliver an interrupt themselves.
 const SOFTWARE_INTERRUPTS: [u16; 3] = [Code::Int_imm8 as u16, Code::Int3 as u16, Code::Into as u16];
 
-impl Interpreter {
+impl<T: HotTier> Interpreter<T> {
     /// Does what is due at an instruction border. Returns why `run` must return, if it must.
     #[cold]
     #[inline(never)]

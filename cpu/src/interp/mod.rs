@@ -4,6 +4,8 @@ mod backend;
 mod blocks;
 mod events;
 mod micro;
+pub mod tier;
+mod tiered;
 
 use crate::backend::Exit;
 use crate::cpu::Cpu;
@@ -13,12 +15,13 @@ use crate::mode::ModeKey;
 use crate::state::SegmentIndex;
 use blocks::{Block, BlockCache, BlockId, InterpOp};
 use rx86_softmmu::{Access, Target};
+use tier::{HotTier, NoTier};
 
 /// The longest block; bounds how long an interrupt waits.
 const MAX_BLOCK_OPS: usize = 64;
 
-/// The interpreter engine with the processor that it drives.
-pub struct Interpreter {
+/// The interpreter engine with the processor that it drives, and the tier that takes hot code over.
+pub struct Interpreter<T = NoTier> {
     cpu: Cpu,
     blocks: BlockCache,
     /// The next block must be looked at one instruction at a time: trap flag, shadows, breakpoints, RF.
@@ -26,13 +29,26 @@ pub struct Interpreter {
     window_requested: bool,
     /// Every instruction is traced; looked at once, so that a run without costs nothing.
     tracing: bool,
+    tier: T,
 }
 
 impl Interpreter {
     /// An interpreter for `cpu`.
     pub fn new(cpu: Cpu) -> Self {
+        Self::with_tier(cpu, NoTier)
+    }
+}
+
+impl<T: HotTier> Interpreter<T> {
+    /// An interpreter for `cpu` that gives hot code to `tier`.
+    pub fn with_tier(cpu: Cpu, tier: T) -> Self {
         let tracing = tracing::enabled!(target: "rx86::instruction", tracing::Level::TRACE);
-        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false, tracing }
+        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false, tracing, tier }
+    }
+
+    /// The tier.
+    pub fn tier(&self) -> &T {
+        &self.tier
     }
 
     /// The processor.
@@ -48,6 +64,7 @@ impl Interpreter {
         let end = self.cpu.stats.instructions.saturating_add(budget);
         // The caller may have changed anything.
         self.cpu.end_block();
+        self.take_finished();
         loop {
             if (self.cpu.block_limit == 0 || self.stepping || self.cpu.attention.peek() != 0)
                 && let Some(exit) = self.between_blocks()
@@ -59,6 +76,7 @@ impl Interpreter {
             }
             let outcome = match self.next_block() {
                 Ok(id) if self.stepping => self.step(id),
+                Ok(id) if T::ACTIVE => self.execute_tiered(id, end),
                 Ok(id) => self.execute(id),
                 Err(exception) => Err(exception),
             };
@@ -176,8 +194,15 @@ impl Interpreter {
         let mode = self.cpu.mode();
         let mut page = Vec::with_capacity(4096);
         self.fetch_page(&target, &mut page);
-        let mut block =
-            Block { gpa: target.gpa, tail_page: None, length_bytes: 0, mode, ops: Box::default() };
+        let mut block = Block {
+            gpa: target.gpa,
+            tail_page: None,
+            length_bytes: 0,
+            mode,
+            ops: Box::default(),
+            heat: 0,
+            translation: self.tier.find(target.gpa, mode),
+        };
         let mut ops = Vec::with_capacity(8);
         let mut at = 0;
         while ops.len() < MAX_BLOCK_OPS {
@@ -256,9 +281,11 @@ impl Interpreter {
             self.cpu.code_map.note_write(gpa, bytes);
         }
         for (gpa, bytes) in self.cpu.code_map.take_writes() {
-            self.cpu.stats.blocks_invalidated += self.blocks.invalidate(gpa, bytes) as u64;
+            let dropped = self.blocks.invalidate(gpa, bytes) + self.tier.invalidate(gpa, bytes);
+            self.cpu.stats.blocks_invalidated += dropped as u64;
             let page = gpa >> 12;
-            self.cpu.code_map.set_page(page, self.blocks.pieces_of_page(page));
+            let translated = self.tier.pieces_of_page(page);
+            self.cpu.code_map.set_page(page, self.blocks.pieces_of_page(page).chain(translated));
         }
     }
 }

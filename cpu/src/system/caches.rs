@@ -1,4 +1,4 @@
-//! Cache control, fences, hints and NOPs: there is no cache, so only their checks remain (SDM vol. 2).
+//! Cache control and fences: there is no cache, so only their checks remain (SDM vol. 2).
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
@@ -16,9 +16,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
         Wbinvd | Wbnoinvd | Invd => privileged_nothing,
         Serialize => serialize,
         Clflush | Clflushopt | Clwb => flush_line,
-        Nop | Reservednop | Pause | Lfence | Mfence | Sfence | Endbr32 | Endbr64 | Rdsspd | Rdsspq
-        | Cldemote | Prefetch | Prefetchw | Prefetchwt1 | Prefetchnta | Prefetcht0 | Prefetcht1
-        | Prefetcht2 | Prefetchit0 | Prefetchit1 => nothing,
+        Pause | Lfence | Mfence | Sfence => nothing,
         _ => return None,
     })
 }

@@ -11,6 +11,7 @@ use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
 use rx86_cpu::state::{F80, Segment, SegmentIndex, TableRegister, Vcpu, X87, bits};
+use rx86_jit::JitConfig;
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::Arc;
 
@@ -53,16 +54,31 @@ pub struct EngineOracle {
     start: Vcpu,
 }
 
+fn machine() -> (Arc<GuestMemory>, Cpu) {
+    let memory = GuestMemory::new(RAM_BYTES).expect("a megabyte of guest memory");
+    let cpu = Cpu::new(memory.clone(), Box::new(BareBoard::default()), CpuModel::max(), Attention::default());
+    (memory, cpu)
+}
+
 impl EngineOracle {
     /// The interpreter.
     ///
     /// # Panics
     /// If the host has no memory for the machine.
     pub fn interpreter() -> Self {
-        let memory = GuestMemory::new(RAM_BYTES).expect("a megabyte of guest memory");
-        let cpu =
-            Cpu::new(memory.clone(), Box::new(BareBoard::default()), CpuModel::max(), Attention::default());
+        let (memory, cpu) = machine();
         Self::new(memory, Box::new(Interpreter::new(cpu)))
+    }
+
+    /// The JIT, which translates every block before its first execution.
+    ///
+    /// # Panics
+    /// If the host has no memory for the machine, or there is no code generator for it.
+    pub fn jit() -> Self {
+        let (memory, cpu) = machine();
+        let config = JitConfig { threshold: 1, background: false, ..JitConfig::default() };
+        let engine = rx86_jit::engine(cpu, config).expect("a code generator for this host");
+        Self::new(memory, Box::new(engine))
     }
 
     /// `engine`, which must run on `memory` of at least a megabyte.

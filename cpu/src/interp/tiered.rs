@@ -1,0 +1,89 @@
+//! Running blocks with a tier above: counting, handing over, and coming back.
+
+use super::Interpreter;
+use super::blocks::{BlockCache, BlockId};
+use super::tier::{CodeView, HotBlock, HotTier, TierExit};
+use crate::cpu::Cpu;
+use crate::exception::Exception;
+use crate::mode::ModeKey;
+
+impl<T: HotTier> Interpreter<T> {
+    /// Executes a block by its translation, or interprets it and counts. `end` is the count of instructions at which the
+    /// budget is spent.
+    #[inline]
+    pub(super) fn execute_tiered(&mut self, id: BlockId, end: u64) -> Result<(), Exception> {
+        let Some(block) = self.blocks.get_mut(id) else { return Ok(()) };
+        if block.translation.is_none() {
+            block.heat = block.heat.saturating_add(1);
+            // Asked again now and then, so that the tier learns what is hottest.
+            if block.heat % self.tier.threshold() == 0 {
+                self.ask_for_translation(id);
+            }
+        }
+        let Some(translation) = self.blocks.get(id).and_then(|block| block.translation) else {
+            return self.execute(id);
+        };
+        let budget = end.saturating_sub(self.cpu.stats.instructions);
+        // Anything but zero: instructions that want the block to end set it to zero.
+        self.cpu.block_limit = usize::MAX;
+        match self.tier.run(&mut self.cpu, translation, budget) {
+            TierExit::Next => Ok(()),
+            TierExit::Exception(exception) => Err(exception),
+            TierExit::Interpret => {
+                let id = self.next_block()?;
+                self.execute(id)
+            }
+            TierExit::Gone => {
+                if let Some(block) = self.blocks.get_mut(id) {
+                    block.translation = None;
+                }
+                self.execute(id)
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask_for_translation(&mut self, id: BlockId) {
+        let Some(gpa) = self.blocks.get(id).map(|block| block.gpa) else { return };
+        // Only 64-bit code is translated, and there the instruction pointer is the linear address.
+        if self.cpu.mode().has(ModeKey::LONG64) {
+            let view = View { cpu: &self.cpu, blocks: &self.blocks };
+            self.tier.translate(&self.cpu, self.cpu.state.rip(), gpa, &view);
+        }
+        self.take_finished();
+    }
+
+    /// Gives finished translations to the blocks that they begin with.
+    #[inline]
+    pub(super) fn take_finished(&mut self) {
+        if !T::ACTIVE {
+            return;
+        }
+        for (gpa, mode, translation) in self.tier.finished() {
+            if let Some(block) = self.blocks.find(gpa, mode).and_then(|id| self.blocks.get_mut(id)) {
+                block.translation = Some(translation);
+            }
+        }
+    }
+}
+
+/// The decoded blocks of the current mapping.
+struct View<'a> {
+    cpu: &'a Cpu,
+    blocks: &'a BlockCache,
+}
+
+impl CodeView for View<'_> {
+    fn block(&self, linear: u64) -> Option<HotBlock> {
+        let gpa = self.cpu.mmu.gpa_for_fetch(linear)?;
+        let block = self.blocks.find(gpa, self.cpu.mode()).and_then(|id| self.blocks.get(id))?;
+        let mut bytes = Vec::with_capacity(block.length_bytes as usize);
+        for (gpa, length) in block.pieces() {
+            let start = bytes.len();
+            bytes.resize(start + length as usize, 0);
+            self.cpu.mmu.memory().read(gpa, &mut bytes[start..]).ok()?;
+        }
+        Some(HotBlock { gpa, tail_page: block.tail_page, bytes, heat: block.heat })
+    }
+}

@@ -1,0 +1,100 @@
+//! Instructions that translated code leaves to a function: SSE, x87, divisions, locked read-modify-writes.
+
+use crate::context::{Call, JitContext, LeaveKind, RAISED};
+use crate::translator::{Kept, Place, Translator, aux_offset, register_offset, result_offset};
+use cranelift_codegen::ir::InstBuilder;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::I64;
+use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess};
+use rx86_cpu::state::ArithFlags;
+use std::mem::offset_of;
+
+/// What of the general registers and flags an instruction uses: everything else may stay in host registers around it.
+struct Uses {
+    /// Registers that it reads or writes, bit n for register n.
+    used: u16,
+    /// Registers that it may write.
+    written: u16,
+    reads_flags: bool,
+    writes_flags: bool,
+}
+
+fn uses(bytes: &[u8]) -> Uses {
+    let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
+    let mut factory = InstructionInfoFactory::new();
+    let mut uses = Uses {
+        used: 0,
+        written: 0,
+        reads_flags: instruction.rflags_read() != 0,
+        writes_flags: instruction.rflags_modified() != 0,
+    };
+    for register in factory.info(&instruction).used_registers() {
+        if !register.register().is_gpr() {
+            continue;
+        }
+        let bit = 1 << register.register().full_register().number();
+        uses.used |= bit;
+        if !matches!(register.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None) {
+            uses.written |= bit;
+        }
+    }
+    uses
+}
+
+impl Translator<'_> {
+    /// Emits the call of `calls[index]`, which executes the instruction of `bytes`.
+    pub(crate) fn call_function(&mut self, call: &Call, index: usize, bytes: &[u8]) {
+        self.begin_instruction(&call.op);
+        let uses = uses(bytes);
+        self.publish(&uses);
+        let offset = offset_of!(JitContext, call) as i32;
+        let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);
+        let index = self.builder.ins().iconst(I64, index as i64);
+        let next = self.next_rip(0);
+        let arguments = [self.context, index, next];
+        let call = self.builder.ins().call_indirect(self.signatures.call, function, &arguments);
+        let answer = self.builder.inst_results(call)[0];
+        let (done, not_done) = (self.builder.create_block(), self.builder.create_block());
+        self.builder.set_cold_block(not_done);
+        self.builder.ins().brif(answer, not_done, &[], done, &[]);
+
+        self.builder.switch_to_block(not_done);
+        let retired = i64::from(self.retired());
+        // A repeated string instruction has moved on before it faults: what it uses is right where it is.
+        let kept = Kept { registers: uses.used, flags: uses.reads_flags || uses.writes_flags };
+        let raised = self.leave_keeping(self.before(), Place::Kept, retired, LeaveKind::Exception, kept);
+        let ended = self.leave_keeping(self.before(), Place::Kept, retired + 1, LeaveKind::Next, kept);
+        let is_raised = self.builder.ins().icmp_imm_u(IntCC::Equal, answer, RAISED as i64);
+        self.builder.ins().brif(is_raised, raised, &[], ended, &[]);
+
+        self.builder.switch_to_block(done);
+        self.take_back(&uses);
+        self.end_instruction();
+    }
+
+    /// Stores what the function looks at.
+    fn publish(&mut self, uses: &Uses) {
+        for number in (0..16).filter(|number| uses.used >> number & 1 != 0) {
+            let value = self.register(number);
+            self.store_state(value, register_offset(usize::from(number)));
+        }
+        if uses.reads_flags || uses.writes_flags {
+            let flags = self.arithmetic_flags();
+            self.store_state(flags.result, result_offset());
+            self.store_state(flags.aux, aux_offset());
+        }
+    }
+
+    /// Loads what the function may have changed.
+    fn take_back(&mut self, uses: &Uses) {
+        for number in (0..16).filter(|number| uses.written >> number & 1 != 0) {
+            let value = self.load_state(register_offset(usize::from(number)));
+            self.set_register(number, value);
+        }
+        if uses.writes_flags {
+            let result = self.load_state(result_offset());
+            let aux = self.load_state(aux_offset());
+            self.set_arithmetic_flags(ArithFlags { result, aux });
+        }
+    }
+}

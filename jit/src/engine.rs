@@ -1,0 +1,291 @@
+//! The JIT as the interpreter's hot tier: which code is translated when, and how translations are kept and entered.
+
+use crate::code::HostCode;
+use crate::compiler::{CompileError, Compiler, Translation, leave_kind};
+use crate::context::{Call, JitContext, LeaveKind};
+use crate::region::Region;
+use crate::worker::{Job, Worker};
+use rustc_hash::FxHashMap;
+use rx86_cpu::backend::TierStats;
+use rx86_cpu::cpu::Cpu;
+use rx86_cpu::interp::Interpreter;
+use rx86_cpu::interp::tier::{CodeView, HotTier, TierExit, TranslationId};
+use rx86_cpu::mode::ModeKey;
+use rx86_softmmu::Access;
+use std::sync::Arc;
+
+/// How the JIT works.
+#[derive(Clone, Copy, Debug)]
+pub struct JitConfig {
+    /// How often the interpreter executes a block before it is translated; at least one.
+    pub threshold: u32,
+    /// Translate on a thread of its own while the guest goes on, rather than at once.
+    pub background: bool,
+    /// Host code kept, in bytes; when it is full, all is dropped.
+    pub code_cache_bytes: usize,
+}
+
+impl Default for JitConfig {
+    fn default() -> Self {
+        Self { threshold: 8000, background: true, code_cache_bytes: 128 << 20 }
+    }
+}
+
+/// A translation that can be entered.
+struct Installed {
+    code: HostCode,
+    calls: Box<[Call]>,
+    extent: (i64, i64),
+    gpa: u64,
+    mode: ModeKey,
+    pieces: Vec<(u64, u64)>,
+    /// Pages beyond the entry's: distance in pages, and the physical page it must be.
+    pages: Box<[(i64, u64)]>,
+    /// The mapping (`Mmu::generation`) and the entry's address for which `pages` were last found right.
+    checked: Option<(u64, u64)>,
+}
+
+/// A translation under way.
+struct Pending {
+    gpa: u64,
+    mode: ModeKey,
+    region: Arc<Region>,
+}
+
+/// The JIT.
+pub struct Jit {
+    config: JitConfig,
+    worker: Worker,
+    slow_access: HostCode,
+    /// By `TranslationId - 1`.
+    installed: Vec<Option<Installed>>,
+    by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
+    by_page: FxHashMap<u64, Vec<TranslationId>>,
+    pending: FxHashMap<u64, Pending>,
+    next_job: u64,
+    host_bytes: usize,
+    stats: TierStats,
+}
+
+/// The engine: the interpreter with the JIT above it.
+pub fn engine(cpu: Cpu, config: JitConfig) -> Result<Interpreter<Jit>, CompileError> {
+    let jit = Jit::new(&cpu, config)?;
+    Ok(Interpreter::with_tier(cpu, jit))
+}
+
+impl Jit {
+    /// A JIT for `cpu`'s model.
+    pub fn new(cpu: &Cpu, config: JitConfig) -> Result<Self, CompileError> {
+        let mut compiler = Compiler::for_host()?;
+        let slow_access = HostCode::new(&compiler.slow_access_thunk()?)?;
+        Ok(Self {
+            config,
+            worker: Worker::new(compiler, cpu.model.clone(), config.background)?,
+            slow_access,
+            installed: Vec::new(),
+            by_entry: FxHashMap::default(),
+            by_page: FxHashMap::default(),
+            pending: FxHashMap::default(),
+            next_job: 0,
+            host_bytes: 0,
+            stats: TierStats::default(),
+        })
+    }
+
+    fn install(
+        &mut self,
+        pending: Pending,
+        translation: Translation,
+    ) -> Option<(u64, ModeKey, TranslationId)> {
+        let code = HostCode::new(&translation.code).ok()?;
+        if self.host_bytes + code.bytes().len() > self.config.code_cache_bytes {
+            self.drop_all();
+        }
+        let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
+        let Pending { gpa, mode, region } = pending;
+        self.host_bytes += code.bytes().len();
+        self.stats.regions += 1;
+        self.stats.guest_instructions += u64::from(translation.instructions);
+        self.stats.host_bytes += code.bytes().len() as u64;
+        for &(piece, _) in &region.pieces {
+            let ids = self.by_page.entry(piece >> 12).or_default();
+            if ids.last() != Some(&id) {
+                ids.push(id);
+            }
+        }
+        self.by_entry.insert((gpa, mode), id);
+        self.installed.push(Some(Installed {
+            code,
+            calls: translation.calls,
+            extent: translation.extent,
+            gpa,
+            mode,
+            pieces: region.pieces.clone(),
+            pages: region.pages.iter().copied().filter(|&(distance, _)| distance != 0).collect(),
+            checked: None,
+        }));
+        Some((gpa, mode, id))
+    }
+
+    fn drop_all(&mut self) {
+        self.stats.dropped += self.by_entry.len() as u64;
+        self.installed.iter_mut().for_each(|slot| *slot = None);
+        self.by_entry.clear();
+        self.by_page.clear();
+        self.host_bytes = 0;
+    }
+
+    fn remove(&mut self, id: TranslationId) {
+        let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
+        self.host_bytes -= gone.code.bytes().len();
+        self.stats.dropped += 1;
+        if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
+            self.by_entry.remove(&(gone.gpa, gone.mode));
+        }
+        for (gpa, _) in gone.pieces {
+            if let Some(ids) = self.by_page.get_mut(&(gpa >> 12)) {
+                ids.retain(|&other| other != id);
+                if ids.is_empty() {
+                    self.by_page.remove(&(gpa >> 12));
+                }
+            }
+        }
+    }
+}
+
+/// Whether any of `pieces` overlaps `bytes` at `gpa`.
+fn overlaps(pieces: &[(u64, u64)], gpa: u64, bytes: u64) -> bool {
+    pieces.iter().any(|&(at, length)| at < gpa + bytes && gpa < at + length)
+}
+
+impl Installed {
+    /// Whether the code may be entered at RIP in the current mapping: its other pages are where they were when it was
+    /// translated, and what it jumps to unchecked is canonical.
+    #[inline]
+    fn fits(&mut self, cpu: &mut Cpu) -> bool {
+        let key = (cpu.mmu.generation(), cpu.state.rip());
+        self.checked == Some(key) || self.check(cpu, key)
+    }
+
+    #[cold]
+    fn check(&mut self, cpu: &mut Cpu, key: (u64, u64)) -> bool {
+        let rip = key.1;
+        let (least, greatest) = self.extent;
+        if !cpu.is_canonical(rip.wrapping_add(least as u64))
+            || !cpu.is_canonical(rip.wrapping_add(greatest as u64))
+        {
+            return false;
+        }
+        for &(distance, page) in &self.pages {
+            let linear = (rip & !0xfff).wrapping_add((distance as u64) << 12);
+            match cpu.mmu.translate(linear, Access::Fetch) {
+                Ok(target) if target.gpa >> 12 == page => {}
+                _ => return false,
+            }
+        }
+        self.checked = (cpu.mmu.generation() == key.0).then_some(key);
+        self.checked.is_some()
+    }
+}
+
+impl HotTier for Jit {
+    const NAME: &'static str = "jit";
+    const ACTIVE: bool = true;
+
+    fn threshold(&self) -> u32 {
+        self.config.threshold
+    }
+
+    fn stats(&self) -> TierStats {
+        self.stats
+    }
+
+    fn translate(&mut self, cpu: &Cpu, linear: u64, gpa: u64, code: &dyn CodeView) {
+        let mode = cpu.mode();
+        if self.by_entry.contains_key(&(gpa, mode)) {
+            return;
+        }
+        let Some(heat) = code.block(linear).map(|block| block.heat) else { return };
+        let is_asked = |(_, pending): &(&u64, &Pending)| (pending.gpa, pending.mode) == (gpa, mode);
+        if let Some((&number, _)) = self.pending.iter().find(is_asked) {
+            self.worker.heat(number, heat);
+            return;
+        }
+        let Some(region) = Region::grow(linear, code) else { return };
+        let region = Arc::new(region);
+        let number = self.next_job;
+        self.next_job += 1;
+        self.worker.begin(Job { number, heat, mode, region: region.clone() });
+        self.pending.insert(number, Pending { gpa, mode, region });
+    }
+
+    fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)> {
+        if self.pending.is_empty() {
+            return Vec::new();
+        }
+        let mut finished = Vec::new();
+        while let Some(done) = self.worker.take() {
+            self.stats.compile_ns += done.elapsed.as_nanos() as u64;
+            // Gone from here: its code was written meanwhile.
+            let Some(pending) = self.pending.remove(&done.number) else { continue };
+            match done.outcome {
+                Ok(translation) => finished.extend(self.install(pending, translation)),
+                Err(error) => tracing::debug!(target: "rx86::jit", "{:#x}: {error}", pending.gpa),
+            }
+        }
+        finished
+    }
+
+    fn find(&self, gpa: u64, mode: ModeKey) -> Option<TranslationId> {
+        self.by_entry.get(&(gpa, mode)).copied()
+    }
+
+    fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64) -> TierExit {
+        let Some(Some(installed)) = self.installed.get_mut(translation.get() as usize - 1) else {
+            return TierExit::Gone;
+        };
+        if !installed.fits(cpu) {
+            return TierExit::Interpret;
+        }
+        let mut context = JitContext::new(cpu, &installed.calls, self.slow_access.start(), budget);
+        let kind = leave_kind(installed.code.enter(&mut context));
+        let executed = (budget as i64).wrapping_sub(context.remaining) as u64;
+        cpu.stats.instructions += executed;
+        self.stats.instructions += executed;
+        self.stats.entries += 1;
+        match kind {
+            LeaveKind::Next => TierExit::Next,
+            LeaveKind::Interpret => {
+                self.stats.left_to_interpret += 1;
+                TierExit::Interpret
+            }
+            LeaveKind::Exception => context.take_exception().map_or(TierExit::Interpret, TierExit::Exception),
+        }
+    }
+
+    fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
+        let is_stale = |_: &u64, pending: &mut Pending| overlaps(&pending.region.pieces, gpa, bytes);
+        for (number, _) in self.pending.extract_if(is_stale) {
+            self.worker.cancel(number);
+        }
+        let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
+        let is_hit = |id: &TranslationId| {
+            let slot = self.installed.get(id.get() as usize - 1);
+            slot.and_then(Option::as_ref).is_some_and(|installed| overlaps(&installed.pieces, gpa, bytes))
+        };
+        let hit: Vec<TranslationId> = ids.iter().copied().filter(is_hit).collect();
+        for &id in &hit {
+            self.remove(id);
+        }
+        hit.len()
+    }
+
+    fn pieces_of_page(&self, page: u64) -> Vec<(u64, u64)> {
+        let installed = self.by_page.get(&page).into_iter().flatten();
+        let of_installed = installed
+            .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_ref))
+            .flat_map(|installed| &installed.pieces);
+        let of_pending = self.pending.values().flat_map(|pending| &pending.region.pieces);
+        of_installed.chain(of_pending).copied().filter(|&(gpa, _)| gpa >> 12 == page).collect()
+    }
+}
