@@ -55,6 +55,11 @@ pub const KNOWN: &[Known] = &[
         "",
         "QEMU's TCG checks neither limits nor types of segments on accesses (SDM vol. 3, 5.3 and 5.5)",
     ),
+    qemu_is_wrong(
+        "four-level paging",
+        "a read across the canonical border",
+        "a byte that is not canonical is #GP(0) before any page fault (SDM vol. 1, 3.3.7.1), as the host's CPU does",
+    ),
     qemu_is_wrong("descriptor looks", "LTR of null", "LTR of a null selector is #GP(0) (SDM vol. 2, LTR)"),
     qemu_is_wrong(
         "far transfers",
