@@ -83,7 +83,7 @@ pub struct DiffArgs {
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_memory)]
     pub memory: u64,
     /// The left side: any engine that --engine takes.
-    #[arg(long, value_enum, value_name = "ENGINE", default_value_t)]
+    #[arg(long, value_enum, value_name = "ENGINE", default_value = "interp")]
     pub left: Engine,
     /// The right side: any engine that --engine takes, or qemu.
     #[arg(long, value_name = "ENGINE|qemu", default_value = "qemu", value_parser = parse_right)]

@@ -1,4 +1,5 @@
-//! Instructions that translated code leaves to a function: SSE, x87, divisions, locked read-modify-writes.
+//! Instructions that translated code leaves to a function: SSE, x87, divisions, locked read-modify-writes, and system
+//! instructions, after which the code goes on unless they ask for the block to end.
 
 use crate::context::{Call, JitContext, LeaveKind, RAISED};
 use crate::translator::{Kept, Place, Translator, aux_offset, register_offset, result_offset};
@@ -18,6 +19,9 @@ struct Uses {
     reads_flags: bool,
     writes_flags: bool,
 }
+
+/// What a system instruction may use.
+const EVERYTHING: Uses = Uses { used: u16::MAX, written: u16::MAX, reads_flags: true, writes_flags: true };
 
 fn uses(bytes: &[u8]) -> Uses {
     let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
@@ -42,10 +46,10 @@ fn uses(bytes: &[u8]) -> Uses {
 }
 
 impl Translator<'_> {
-    /// Emits the call of `calls[index]`, which executes the instruction of `bytes`.
-    pub(crate) fn call_function(&mut self, call: &Call, index: usize, bytes: &[u8]) {
+    /// Emits the call of `calls[index]`, which executes the instruction of `bytes`. `contained` as in `Decoded`.
+    pub(crate) fn call_function(&mut self, call: &Call, index: usize, bytes: &[u8], contained: bool) {
         self.begin_instruction(&call.op);
-        let uses = uses(bytes);
+        let uses = if contained { uses(bytes) } else { EVERYTHING };
         self.publish(&uses);
         let offset = offset_of!(JitContext, call) as i32;
         let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);

@@ -23,9 +23,6 @@ pub enum CompileError {
     /// Only 64-bit code without alignment checks is translated.
     #[error("code of mode {0:?} is not translated: only 64-bit code without alignment checks is")]
     Mode(ModeKey),
-    /// The first instruction is one that only the interpreter executes.
-    #[error("the first instruction is not translated: the interpreter executes it")]
-    Interpret,
     /// The first instruction cannot be decoded.
     #[error("the first instruction cannot be decoded: {0:?}")]
     Decode(DecodeFailure),
@@ -148,15 +145,12 @@ impl Compiler {
         let mut work = Work { translator, mode, model, calls: Vec::new(), instructions: 0 };
         // A node that its turn finds unreached may be reached from a later one.
         while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
-            let end = work.node(node, &region.nodes[node]);
+            let failure = work.node(node, &region.nodes[node]);
             if node == 0 && work.instructions == 0 {
                 // What has been begun is thrown away.
                 work.translator.end_node(&Default::default(), |_| 0);
                 work.translator.finish().finalize(self.isa.frontend_config());
-                return Err(match end {
-                    NodeEnd::Undecoded(failure) => CompileError::Decode(failure),
-                    _ => CompileError::Interpret,
-                });
+                return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
             }
             work.translator.end_node(&region.nodes[node].successors, |other| region.nodes[other].offset);
         }
@@ -186,16 +180,6 @@ fn slow_access_signature() -> Signature {
     signature
 }
 
-/// Why a node ends where it does.
-enum NodeEnd {
-    /// Its code is at its end.
-    Complete,
-    /// The next instruction has no translation.
-    Untranslated,
-    /// The next instruction cannot be decoded from the bytes there are.
-    Undecoded(DecodeFailure),
-}
-
 /// A translation under way.
 struct Work<'a> {
     translator: Translator<'a>,
@@ -206,44 +190,38 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn node(&mut self, number: usize, node: &Node) -> NodeEnd {
+    /// Translates a node up to the first instruction that cannot be decoded, and says why.
+    fn node(&mut self, number: usize, node: &Node) -> Option<DecodeFailure> {
         self.translator.begin_node(number, node.offset);
         let mut done = 0;
-        let end = loop {
-            if done >= node.bytes.len() {
-                break NodeEnd::Complete;
-            }
+        while done < node.bytes.len() {
             match self.instruction(&node.bytes[done..]) {
-                Ok(Some(length)) => done += length,
-                Ok(None) => break NodeEnd::Untranslated,
-                Err(failure) => break NodeEnd::Undecoded(failure),
+                Ok(length) => done += length,
+                Err(failure) => {
+                    self.translator.stop_before_instruction();
+                    return Some(failure);
+                }
             }
             self.instructions += 1;
-        };
-        if !matches!(end, NodeEnd::Complete) {
-            self.translator.stop_before_instruction();
         }
-        end
+        None
     }
 
-    /// Translates one instruction; returns its length, or None if only the interpreter executes it.
-    fn instruction(&mut self, bytes: &[u8]) -> Result<Option<usize>, DecodeFailure> {
+    /// Translates one instruction; returns its length.
+    fn instruction(&mut self, bytes: &[u8]) -> Result<usize, DecodeFailure> {
         let decoded = decode::<Translator<'_>>(bytes, self.mode, self.model)?;
         let length = usize::from(decoded.op.length);
         if let Semantics::Inline(meaning) = decoded.semantics
             && self.translator.instruction(&decoded.op, meaning).is_ok()
         {
-            return Ok(Some(length));
-        }
-        if decoded.ends_block || !decoded.contained {
-            return Ok(None);
+            return Ok(length);
         }
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;
         let (Semantics::Inline(run) | Semantics::Hard(run)) = interpreted.semantics;
         let call = Call { run, op: interpreted.op };
-        self.translator.call_function(&call, self.calls.len(), &bytes[..length]);
+        self.translator.call_function(&call, self.calls.len(), &bytes[..length], decoded.contained);
         self.calls.push(call);
-        Ok(Some(length))
+        Ok(length)
     }
 }
 

@@ -8,6 +8,7 @@ use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::mode::ModeKey;
 use rx86_cpu::op::reg;
+use rx86_cpu::state::Activity;
 use rx86_jit::{BlockExit, CompileError, CompiledBlock, Compiler, ExitKind};
 use world::{ABSENT, DATA, READ_ONLY, STACK};
 
@@ -109,17 +110,21 @@ fn a_jump_out_of_the_canonical_addresses_is_the_interpreters() {
 }
 
 #[test]
-fn a_block_ends_before_what_has_no_translation() {
-    let cpu = cpu();
-    let system = assemble(|a| a.cpuid());
-    let mut bytes = assemble(|a| a.inc(rax));
-    bytes.extend_from_slice(&system);
+fn a_system_instruction_is_called() {
+    let bytes = assemble(|a| {
+        a.mov(eax, 0x4000_0000)?;
+        a.cpuid()?;
+        a.inc(rdx)?;
+        a.hlt()?;
+        a.inc(rdx)
+    });
+    let mut cpu = cpu();
     let block = translate(&cpu, &bytes).expect("a block");
-    assert_eq!(block.instructions(), 1);
-    let mut cpu = self::cpu();
-    assert_eq!(block.run(&mut cpu), leaves(1));
-    assert_eq!(cpu.state.rip(), START + 3);
-    assert!(matches!(translate(&cpu, &system), Err(CompileError::Interpret)));
+    assert_eq!(block.run(&mut cpu), BlockExit { retired: 4, kind: ExitKind::Next });
+    assert_eq!(cpu.state.regs[usize::from(reg::RBX)], u64::from(u32::from_le_bytes(*b"KVMK")));
+    assert_eq!(cpu.state.regs[usize::from(reg::RDX)], u64::from(u32::from_le_bytes(*b"M\0\0\0")) + 1);
+    assert_eq!(cpu.state.rip(), START + bytes.len() as u64 - 3);
+    assert_eq!(cpu.state.activity, Activity::Halted);
 }
 
 #[test]

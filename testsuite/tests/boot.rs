@@ -99,6 +99,16 @@ fn full_kernel() {
 }
 
 #[test]
+fn cloud_kernel_on_the_interpreter() {
+    boots("cloud-interp", Flavour::Cloud, 512, &["--engine", "interp"]);
+}
+
+#[test]
+fn full_kernel_on_the_interpreter() {
+    boots("full-interp", Flavour::Full, 512, &["--engine", "interp"]);
+}
+
+#[test]
 fn a_kernel_panic_ends_with_the_status_of_a_reset() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut guest) = debian::guest(TMP, "panic", Flavour::Cloud, "exit 7\n", &[]) else { return };
@@ -132,7 +142,7 @@ fn a_halted_guest_executes_next_to_nothing() {
     let instructions = |name: &str, seconds: u32| -> Option<u64> {
         let script = format!("sleep {seconds}\npoweroff -f\n");
         let mut guest = debian::guest(TMP, name, Flavour::Cloud, &script, &[])?;
-        guest.rx86_args.extend(["--stats=json".into(), "--seed=1".into()]);
+        guest.rx86_args.extend(["--engine=interp".into(), "--stats=json".into(), "--seed=1".into()]);
         let run = run(&guest);
         assert_eq!(run.status, Some(0), "{}\n{}", run.console(), run.errors);
         let (_, rest) = run.errors.split_once("\"interp\":")?;

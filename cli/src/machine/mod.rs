@@ -36,9 +36,9 @@ const MTRR_ENABLED_WRITE_BACK: u64 = 0x806;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
     /// The interpreter.
-    #[default]
     Interp,
     /// The JIT: the interpreter, with hot code compiled.
+    #[default]
     Jit,
     /// Linux's KVM, where /dev/kvm works.
     Kvm,

@@ -44,7 +44,7 @@ struct Bench {
 impl Bench {
     fn new(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create '{}'", folder.display()))?;
-        let mut emulators = vec![Emulator::Rx86];
+        let mut emulators = vec![Emulator::Rx86, Emulator::Rx86Interpreter];
         if have_qemu() {
             emulators.push(Emulator::QemuTcg);
         } else {
@@ -86,8 +86,8 @@ impl Bench {
             .iter()
             .map(|&emulator| guest.run(emulator, LIMIT).map_err(anyhow::Error::from))
             .collect::<Result<_>>()?;
-        println!("\n| program | native s | rx86 s | rx86 MIPS | QEMU s | QEMU / rx86 |");
-        println!("|---|---|---|---|---|---|");
+        println!("\n| program | native s | rx86 s | rx86 MIPS | interpreter MIPS | QEMU s | QEMU / rx86 |");
+        println!("|---|---|---|---|---|---|---|");
         for program in &INTEGER {
             let native = self.native(program)?;
             let expected = native.after(&format!("end {} ", program.name)).unwrap_or_default().to_string();
@@ -104,10 +104,14 @@ impl Bench {
                 times.push(interval(result, program)?);
             }
             let mips = program.instructions() as f64 / times[0] / 1e6;
-            let qemu = times.get(1).map_or("-".into(), |time| format!("{time:.3}"));
-            let ratio = times.get(1).map_or("-".into(), |time| format!("{:.2}", time / times[0]));
+            let interpreted = program.instructions() as f64 / times[1] / 1e6;
+            let qemu = times.get(2).map_or("-".into(), |time| format!("{time:.3}"));
+            let ratio = times.get(2).map_or("-".into(), |time| format!("{:.2}", time / times[0]));
             let native = interval(&native, program)?;
-            println!("| {} | {native:.3} | {:.3} | {mips:.0} | {qemu} | {ratio} |", program.name, times[0]);
+            println!(
+                "| {} | {native:.3} | {:.3} | {mips:.0} | {interpreted:.0} | {qemu} | {ratio} |",
+                program.name, times[0]
+            );
         }
         Ok(())
     }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub enum Emulator {
     /// The `rx86` binary of this build.
     Rx86,
+    /// rx86 on its interpreter.
+    Rx86Interpreter,
     /// `qemu-system-x86_64 -accel tcg -cpu max`.
     QemuTcg,
 }
@@ -93,8 +95,11 @@ impl Guest {
     /// The command that boots this guest.
     pub fn command(&self, emulator: Emulator) -> io::Result<Command> {
         let mut command = match emulator {
-            Emulator::Rx86 => {
+            Emulator::Rx86 | Emulator::Rx86Interpreter => {
                 let mut command = Command::new(rx86_binary()?);
+                if emulator == Emulator::Rx86Interpreter {
+                    command.args(["--engine", "interp"]);
+                }
                 command.arg("--memory").arg(format!("{}M", self.memory_mib)).args(&self.rx86_args);
                 command.arg("--kernel").arg(&self.kernel);
                 if let Some(initrd) = &self.initrd {
@@ -113,7 +118,7 @@ impl Guest {
                 command
             }
         };
-        command.arg(if emulator == Emulator::Rx86 { "--append" } else { "-append" }).arg(&self.append);
+        command.arg(if emulator == Emulator::QemuTcg { "-append" } else { "--append" }).arg(&self.append);
         Ok(command)
     }
 
