@@ -1,8 +1,14 @@
 //! The JIT: guest instructions to host code through Cranelift.
 //!
-//! What exists: `Compiler` turns one straight-line block of 64-bit code into one host function, and
-//! `CompiledBlock::run` executes it on a `Cpu`. What an engine around it needs (hot counters, regions, links between
-//! blocks, a code cache, SSE as host vectors) comes with the issue "The JIT".
+//! `engine` gives an `X86Ops` engine: the interpreter with this crate's `Jit` above it as its hot tier
+//! (`rx86_cpu::interp::tier`). Only 64-bit code without alignment checks is translated; the interpreter has the rest.
+//!
+//! # From hot code to a translation
+//!
+//! The interpreter counts how often it executes a block. At the threshold `Jit::translate` grows a *region* from it
+//! (`region`): along direct jumps, branches and calls, as far as blocks are hot enough, a called function once for every
+//! call. The `worker` thread translates regions, the hottest first (`compiler`), while the guest goes on. What is finished is
+//! given to the block it begins with, and the next execution of that block enters it (`engine`).
 //!
 //! # How a meaning becomes code
 //!
@@ -12,26 +18,34 @@
 //! nothing, it emits the code that will. `m.add(a, b)` becomes an `iadd`, `m.get(reg)` the register's current value,
 //! `m.load(op)` a probe of the software TLB and a host load. Rust's own control flow in a meaning (a width, an operand
 //! shape) is decided while translating and leaves no trace in the code; what depends on guest values goes through
-//! `select`. So there is nothing to write, and nothing that can differ, when an instruction is added.
+//! `select`. So there is nothing to write, and nothing that can differ, when an instruction is added. What has no meaning in
+//! micro-operations (SSE, x87, system instructions, locked read-modify-writes) is a call of the function that the
+//! interpreter runs (`calls`): what the instruction uses is stored before and loaded after.
 //!
-//! Inside a block, registers and flags are SSA values (`translator::Held`): loaded at their first use, stored where the
-//! block is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
+//! In a region, registers, flags and the count of instructions are SSA values: loaded where the region is entered, stored
+//! where it is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
 //! loads). Flags that a comparison set are remembered as that comparison (`MicroOps::note_difference`), so that CMP and Jcc
 //! become one host comparison; the two values that define the flags are still what is stored.
 //!
-//! RIP is never a constant: `Vcpu` holds the block's own until the block is left, and all else is relative to it. So a
-//! block may run at any linear address, as the interpreter's blocks may, and its code holds no host address either.
+//! RIP is never a constant: `Vcpu` holds that of the region's entry until the region is left, and all else is relative to
+//! it. So a region may run at any linear address, as the interpreter's blocks may, and its code holds no host address either.
 //!
-//! # Leaving a block
+//! # Leaving a region
 //!
-//! Translated code never raises an exception. Where an instruction may not be able to go on (a TLB miss, a page
-//! crossing, a device's register, a page with code, a jump target that may not be canonical) a *side exit* stores the
-//! state as it was before that instruction, with its RIP, and leaves; the interpreter executes it and raises what there
+//! Where an access misses the TLB, a function fills it and the code goes on. Where an instruction cannot go on at all (a page
+//! fault, a page crossing, a device's register, a page with code, a jump target that is not canonical) a *side exit* stores
+//! the state as it was before that instruction, with its RIP, and leaves; the interpreter executes it and raises what there
 //! is to raise. A meaning therefore must make sure that what can fail comes before its first store to memory; changes of
 //! registers and flags are undone for free.
 //!
-//! What the translator has no code for (a plain function on the processor, a locked read-modify-write) is an `Err` while
-//! translating: the block ends before that instruction.
+//! Every way back in a region looks at the count of instructions left, so that the machine's loop is reached after its
+//! budget (some thousand instructions). Called functions that want the block to end end the region.
+//!
+//! # What a translation assumes
+//!
+//! The bytes it was made from: `Jit::invalidate` drops it as the interpreter's blocks are dropped. The mode: it is part of
+//! the key. The mapping of its pages other than the first: checked when it is entered under a mapping (`Mmu::generation`) or
+//! at an address that it was not entered under before.
 
 mod access;
 mod block;

@@ -1,4 +1,4 @@
-//! Decimal adjustment, flag instructions, SALC: small instructions of the 8086 (SDM vol. 2).
+//! Decimal adjustment, flag instructions, SALC: small instructions of the 8086 (SDM vol. 2). Undefined flags: see `flags`.
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
@@ -44,7 +44,10 @@ fn decimal_adjust(cpu: &mut Cpu, subtract: bool) {
         new |= RFLAGS_CF;
     }
     cpu.put::<W8>(reg::RAX, u64::from(al));
-    set_arithmetic_flags(cpu, new | result_flags(al));
+    // OF is undefined: it tells of a sign that came (DAA) or went (DAS).
+    let sign_changed = if subtract { old & !al } else { !old & al };
+    let overflow = if sign_changed & 0x80 != 0 { RFLAGS_OF } else { 0 };
+    set_arithmetic_flags(cpu, new | result_flags(al) | overflow);
 }
 
 fn daa(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
@@ -61,14 +64,21 @@ fn das(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
 fn ascii_adjust(cpu: &mut Cpu, subtract: bool) {
     let ax = cpu.get::<W16>(reg::RAX) as u16;
     let adjusted = ax & 15 > 9 || arithmetic_flags(cpu) & RFLAGS_AF != 0;
-    let ax = match (adjusted, subtract) {
-        (false, _) => ax,
-        (true, false) => ax.wrapping_add(0x106),
-        (true, true) => ax.wrapping_sub(0x106),
+    let (sum, overflow) = match (adjusted, subtract) {
+        (false, _) => (ax as i16, false),
+        (true, false) => (ax as i16).overflowing_add(0x106),
+        (true, true) => (ax as i16).overflowing_sub(0x106),
     };
+    let ax = sum as u16;
     cpu.put::<W16>(reg::RAX, u64::from(ax & 0xff0f));
     let carries = if adjusted { RFLAGS_AF | RFLAGS_CF } else { 0 };
-    set_arithmetic_flags(cpu, carries | result_flags((ax & 0x0f) as u8));
+    // SF, ZF, PF and OF are undefined: they are those of AX before its upper digit is cut off.
+    let set = |condition: bool, flag: u64| if condition { flag } else { 0 };
+    let flags = set(ax & 0x8000 != 0, RFLAGS_SF)
+        | set(ax == 0, RFLAGS_ZF)
+        | set((ax as u8).count_ones() & 1 == 0, RFLAGS_PF)
+        | set(overflow, RFLAGS_OF);
+    set_arithmetic_flags(cpu, carries | flags);
 }
 
 fn aaa(cpu: &mut Cpu, _op: &Op) -> Result<(), Exception> {
@@ -93,9 +103,15 @@ fn aam(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 
 fn aad(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let ax = cpu.get::<W16>(reg::RAX);
-    let al = (ax as u8).wrapping_add(((ax >> 8) as u8).wrapping_mul(op.immediate as u8));
+    let (old, tens) = (ax as u8, ((ax >> 8) as u8).wrapping_mul(op.immediate as u8));
+    let (al, carry) = old.overflowing_add(tens);
     cpu.put::<W16>(reg::RAX, u64::from(al));
-    set_arithmetic_flags(cpu, result_flags(al));
+    // CF, AF and OF are undefined: they are those of the addition.
+    let set = |condition: bool, flag: u64| if condition { flag } else { 0 };
+    let flags = set(carry, RFLAGS_CF)
+        | set((old ^ tens ^ al) & 0x10 != 0, RFLAGS_AF)
+        | set((old as i8).checked_add(tens as i8).is_none(), RFLAGS_OF);
+    set_arithmetic_flags(cpu, flags | result_flags(al));
     Ok(())
 }
 
