@@ -3,7 +3,7 @@
 //! which is put back afterwards.
 
 use super::qemu::Qemu;
-use super::registers::{GDB_FS_BASE, GDB_RFLAGS, GDB_RIP};
+use super::registers::{GDB_FS_BASE, GDB_RFLAGS, GDB_RIP, GDB_SEGMENTS};
 use anyhow::{Result, bail};
 use rx86_cpu::state::{F80, Segment, SegmentIndex, TableRegister, Vcpu, access, bits};
 
@@ -19,14 +19,6 @@ const SYSTEM_SELECTOR: u16 = 0xfe0;
 /// Selectors that no state uses, so that a reload always takes place.
 const SPARE_SELECTOR: u16 = 0xff0;
 const GDB_CONTROL: usize = GDB_FS_BASE + 3;
-const GDB_SEGMENTS: [usize; 6] = [
-    SegmentIndex::CS,
-    SegmentIndex::SS,
-    SegmentIndex::DS,
-    SegmentIndex::ES,
-    SegmentIndex::FS,
-    SegmentIndex::GS,
-];
 
 impl Qemu {
     /// Gives the processor, which must be in its power-on state, the state `state`. Memory is not touched.

@@ -10,7 +10,7 @@ pub const PACKET_BYTES: usize = 608;
 /// GDB's order of the general registers, as numbers of ours.
 const GDB_GENERAL: [usize; 16] = [0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15];
 /// GDB's order of the segment registers.
-const GDB_SEGMENTS: [usize; 6] = [
+pub const GDB_SEGMENTS: [usize; 6] = [
     SegmentIndex::CS,
     SegmentIndex::SS,
     SegmentIndex::DS,

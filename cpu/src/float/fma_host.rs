@@ -2,37 +2,25 @@
 #![expect(unsafe_code, reason = "MXCSR can be set for a few instructions only within one assembly block")]
 
 use super::environment::status::EXCEPTIONS;
-use super::sse_host::{MASKS, bits, needs_soft, vector};
+use super::sse_host::{MASKS, bits, needs_soft, under_guest_mxcsr, vector};
 use super::sse_soft::{self, Fused};
 use std::arch::asm;
 use std::arch::x86_64::__m128;
 
-/// Runs `$instruction` (of the form c = a * b + c) on three vectors with the guest's rounding, DAZ and FTZ, all exceptions
-/// masked and none raised before; gives the result and the flags raised.
+/// Runs `$instruction` (of the form c = a * b + c) on three vectors under the guest's MXCSR, where the caller has found
+/// FMA; gives the result and the flags raised.
 macro_rules! run {
     ($instruction:literal, $a:expr, $b:expr, $c:expr, $mxcsr:expr) => {{
         let (a, b): (__m128, __m128) = ($a, $b);
         let mut c: __m128 = $c;
-        let mut host = 0u32;
-        let mut guest = $mxcsr & !u32::from(EXCEPTIONS) | MASKS;
-        // SAFETY: the caller has found FMA; the pointers are to live words; the host's MXCSR is put back before the
-        // block ends.
-        unsafe {
-            asm!(
-                "stmxcsr dword ptr [{host}]",
-                "ldmxcsr dword ptr [{guest}]",
-                concat!($instruction, " {c}, {a}, {b}"),
-                "stmxcsr dword ptr [{guest}]",
-                "ldmxcsr dword ptr [{host}]",
-                host = in(reg) &raw mut host,
-                guest = in(reg) &raw mut guest,
-                a = in(xmm_reg) a,
-                b = in(xmm_reg) b,
-                c = inout(xmm_reg) c,
-                options(nostack),
-            );
-        }
-        (c, guest as u16 & EXCEPTIONS)
+        let flags = under_guest_mxcsr!(
+            $mxcsr,
+            concat!($instruction, " {c}, {a}, {b}"),
+            a = in(xmm_reg) a,
+            b = in(xmm_reg) b,
+            c = inout(xmm_reg) c,
+        );
+        (c, flags)
     }};
 }
 

@@ -18,30 +18,44 @@ pub(super) const MASKS: u32 = 0x1f80;
 /// MXCSR's underflow mask.
 const UNDERFLOW_MASK: u32 = 1 << 11;
 
-/// Runs `$instruction` on two vectors with the guest's rounding, DAZ and FTZ, all exceptions masked and none raised
-/// before; gives the result and the flags raised.
-macro_rules! run {
-    ($instruction:literal, $a:expr, $b:expr, $mxcsr:expr) => {{
-        let mut a: __m128 = $a;
-        let b: __m128 = $b;
+/// Runs one instruction with the guest's rounding, DAZ and FTZ, all exceptions masked and none raised before; gives the
+/// flags raised. The host has the instruction, and it touches nothing but the operands given.
+macro_rules! under_guest_mxcsr {
+    ($mxcsr:expr, $instruction:expr, $($operands:tt)*) => {{
         let mut host = 0u32;
         let mut guest = $mxcsr & !u32::from(EXCEPTIONS) | MASKS;
-        // SAFETY: the pointers are to live words; the host's MXCSR is put back before the block ends.
+        // SAFETY: the pointers are to live words, the instruction is as above, and the host's MXCSR is put back before
+        // the block ends.
         unsafe {
             asm!(
                 "stmxcsr dword ptr [{host}]",
                 "ldmxcsr dword ptr [{guest}]",
-                concat!($instruction, " {a}, {b}"),
+                $instruction,
                 "stmxcsr dword ptr [{guest}]",
                 "ldmxcsr dword ptr [{host}]",
                 host = in(reg) &raw mut host,
                 guest = in(reg) &raw mut guest,
-                a = inout(xmm_reg) a,
-                b = in(xmm_reg) b,
+                $($operands)*
                 options(nostack),
             );
         }
-        (a, guest as u16 & EXCEPTIONS)
+        guest as u16 & EXCEPTIONS
+    }};
+}
+pub(super) use under_guest_mxcsr;
+
+/// Runs `$instruction` on two vectors under the guest's MXCSR; gives the result and the flags raised.
+macro_rules! run {
+    ($instruction:literal, $a:expr, $b:expr, $mxcsr:expr) => {{
+        let mut a: __m128 = $a;
+        let b: __m128 = $b;
+        let flags = under_guest_mxcsr!(
+            $mxcsr,
+            concat!($instruction, " {a}, {b}"),
+            a = inout(xmm_reg) a,
+            b = in(xmm_reg) b,
+        );
+        (a, flags)
     }};
 }
 
