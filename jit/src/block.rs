@@ -1,7 +1,7 @@
 //! `CompiledBlock`: a few guest instructions as a host function, for tests and for looking at code.
 
 use crate::code::HostCode;
-use crate::compiler::{CompileError, Compiler, leave_kind};
+use crate::compiler::{CompileError, Compiler, is_extent_canonical, leave_kind};
 use crate::context::{Call, JitContext, LeaveKind};
 use crate::region::Region;
 use rx86_cpu::cpu::Cpu;
@@ -68,9 +68,7 @@ impl CompiledBlock {
     pub fn run(&self, cpu: &mut Cpu) -> BlockExit {
         assert_eq!(cpu.mode(), self.mode, "a block runs in the mode it was translated for");
         const BUDGET: u64 = 1 << 20;
-        let rip = cpu.state.rip();
-        let ends = [self.extent.0, self.extent.1].map(|offset| rip.wrapping_add(offset as u64));
-        if !ends.into_iter().all(|end| cpu.is_canonical(end)) {
+        if !is_extent_canonical(cpu, self.extent) {
             return BlockExit { retired: 0, kind: ExitKind::Interpret };
         }
         cpu.block_limit = usize::MAX;

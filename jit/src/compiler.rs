@@ -225,6 +225,12 @@ impl Work<'_> {
     }
 }
 
+/// Whether all that a translation jumps to unchecked (`Translation::extent`) is canonical when it begins at RIP.
+pub(crate) fn is_extent_canonical(cpu: &Cpu, (least, greatest): (i64, i64)) -> bool {
+    let rip = cpu.state.rip();
+    [least, greatest].into_iter().all(|offset| cpu.is_canonical(rip.wrapping_add(offset as u64)))
+}
+
 /// What the return value of a translation says.
 pub(crate) fn leave_kind(code: u64) -> LeaveKind {
     match code {

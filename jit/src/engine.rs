@@ -1,7 +1,7 @@
 //! The JIT as the interpreter's hot tier: which code is translated when, and how translations are kept and entered.
 
 use crate::code::HostCode;
-use crate::compiler::{CompileError, Compiler, Translation, leave_kind};
+use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
 use crate::context::{Call, JitContext, LeaveKind};
 use crate::region::Region;
 use crate::worker::{Job, Worker};
@@ -170,10 +170,7 @@ impl Installed {
     #[cold]
     fn check(&mut self, cpu: &mut Cpu, key: (u64, u64)) -> bool {
         let rip = key.1;
-        let (least, greatest) = self.extent;
-        if !cpu.is_canonical(rip.wrapping_add(least as u64))
-            || !cpu.is_canonical(rip.wrapping_add(greatest as u64))
-        {
+        if !is_extent_canonical(cpu, self.extent) {
             return false;
         }
         for &(distance, page) in &self.pages {

@@ -52,8 +52,6 @@ pub(crate) struct Region {
     pub(crate) pieces: Vec<(u64, u64)>,
     /// The pages of the code: how many pages from the entry's (linear), and the physical page.
     pub(crate) pages: Vec<(i64, u64)>,
-    /// Guest instructions.
-    pub(crate) instructions: usize,
 }
 
 /// Calls that led to a node: the index of the chain's last link, zero for none.
@@ -102,7 +100,7 @@ impl Region {
         };
         growth.numbers.insert((0, 0), 0);
         growth.queue.push((0, 0, first));
-        let mut region = Self { nodes: Vec::new(), pieces: Vec::new(), pages: Vec::new(), instructions: 0 };
+        let mut region = Self { nodes: Vec::new(), pieces: Vec::new(), pages: Vec::new() };
         let mut taken = 0;
         while taken < growth.queue.len() {
             let (offset, chain, block) = growth.queue[taken].clone();
@@ -111,14 +109,13 @@ impl Region {
             let node = growth.node(offset, chain, block);
             region.nodes.push(node);
         }
-        region.instructions = growth.instructions;
         Some(region)
     }
 
     /// A region of one node, for code that comes from nowhere.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let node = Node { offset: 0, bytes: bytes.to_vec(), successors: Successors::default() };
-        Self { nodes: vec![node], pieces: Vec::new(), pages: Vec::new(), instructions: 0 }
+        Self { nodes: vec![node], pieces: Vec::new(), pages: Vec::new() }
     }
 
     /// The nodes in an order in which all edges but those of loops lead forward (reverse postorder).
