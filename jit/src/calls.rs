@@ -53,9 +53,9 @@ impl Translator<'_> {
         self.publish(&uses);
         let offset = offset_of!(JitContext, call) as i32;
         let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);
-        let index = self.builder.ins().iconst(I64, index as i64);
+        let which = self.add_constant(self.calls, (index * size_of::<Call>()) as u64);
         let next = self.next_rip(0);
-        let arguments = [self.context, index, next];
+        let arguments = [self.context, which, next];
         let call = self.builder.ins().call_indirect(self.signatures.call, function, &arguments);
         let answer = self.builder.inst_results(call)[0];
         let (done, not_done) = (self.builder.create_block(), self.builder.create_block());

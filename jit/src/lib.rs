@@ -55,8 +55,10 @@ mod compiler;
 mod context;
 mod dead_code;
 mod engine;
+mod jumps;
 mod micro;
 mod region;
+mod thunks;
 mod translator;
 mod worker;
 

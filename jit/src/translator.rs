@@ -134,6 +134,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) signatures: Signatures,
     /// Pointer to the `JitContext`.
     pub(crate) context: Value,
+    /// Pointer to the first of the translation's `Call`s.
+    pub(crate) calls: Value,
     /// Pointer to the `Vcpu`.
     pub(crate) state: Value,
     /// Pointer to the TLB's entries.
@@ -174,11 +176,12 @@ pub(crate) struct Translator<'a> {
     cut: Option<(Value, Type, Value)>,
 }
 
-/// Signatures of the functions that translated code calls.
+/// Signatures of the functions in `JitContext` that translated code calls.
 #[derive(Clone, Copy)]
 pub(crate) struct Signatures {
     pub(crate) slow_access: SigRef,
     pub(crate) call: SigRef,
+    pub(crate) dispatch: SigRef,
 }
 
 impl<'a> Translator<'a> {
@@ -192,7 +195,7 @@ impl<'a> Translator<'a> {
         let entry = builder.create_block();
         builder.append_block_params_for_function_params(entry);
         builder.switch_to_block(entry);
-        let context = builder.block_params(entry)[0];
+        let (context, calls) = (builder.block_params(entry)[0], builder.block_params(entry)[1]);
         let pointer = |builder: &mut FunctionBuilder<'_>, offset: usize| {
             builder.ins().load(I64, regions.context, context, offset as i32)
         };
@@ -224,6 +227,7 @@ impl<'a> Translator<'a> {
             regions,
             signatures,
             context,
+            calls,
             state,
             tlb,
             entry_rip,
@@ -443,11 +447,23 @@ impl<'a> Translator<'a> {
             let remaining = self.builder.use_var(self.remaining);
             let remaining = self.add_constant(remaining, (leave.retired as u64).wrapping_neg());
             self.store_exchange(remaining, offset_of!(JitContext, remaining));
-            let kind = self.builder.ins().iconst(I64, leave.kind as i64);
-            self.builder.ins().return_(&[kind]);
+            self.leave_function(leave.kind);
         }
         self.builder.seal_all_blocks();
         self.builder
+    }
+
+    /// Goes on in another translation, or returns. All state has been stored.
+    fn leave_function(&mut self, kind: LeaveKind) {
+        if kind == LeaveKind::Next {
+            let offset = offset_of!(JitContext, dispatch) as i32;
+            let dispatch = self.builder.ins().load(I64, self.regions.context, self.context, offset);
+            let arguments = [self.context, self.calls];
+            self.builder.ins().return_call_indirect(self.signatures.dispatch, dispatch, &arguments);
+        } else {
+            let kind = self.builder.ins().iconst(I64, kind as i64);
+            self.builder.ins().return_(&[kind]);
+        }
     }
 
     /// For each node what may have been set before it begins.

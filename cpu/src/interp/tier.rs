@@ -55,8 +55,9 @@ pub trait HotTier: Send {
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)>;
     /// The valid translation that begins at a physical address, for a block that was decoded again.
     fn find(&self, gpa: u64, mode: ModeKey) -> Option<TranslationId>;
-    /// Executes a translation, of which RIP is the first instruction, for about `budget` instructions.
-    fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64) -> TierExit;
+    /// Executes a translation, of which RIP is the first instruction, and what follows it, for about `budget` instructions.
+    /// Unless `chains`, it returns wherever a block was ended (`Cpu::end_block`), else only if `Cpu::is_undisturbed` denies.
+    fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit;
     /// Drops what was translated from `bytes` bytes at `gpa`, within one page. Returns how many translations went.
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize;
     /// The pieces of memory in a physical page that translations were made from.
@@ -83,7 +84,7 @@ impl HotTier for NoTier {
     fn find(&self, _gpa: u64, _mode: ModeKey) -> Option<TranslationId> {
         None
     }
-    fn run(&mut self, _cpu: &mut Cpu, _translation: TranslationId, _budget: u64) -> TierExit {
+    fn run(&mut self, _cpu: &mut Cpu, _translation: TranslationId, _budget: u64, _chains: bool) -> TierExit {
         TierExit::Gone
     }
     fn invalidate(&mut self, _gpa: u64, _bytes: u64) -> usize {

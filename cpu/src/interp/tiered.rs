@@ -26,7 +26,7 @@ impl<T: HotTier> Interpreter<T> {
         let budget = end.saturating_sub(self.cpu.stats.instructions);
         // Anything but zero: instructions that want the block to end set it to zero.
         self.cpu.block_limit = usize::MAX;
-        match self.tier.run(&mut self.cpu, translation, budget) {
+        match self.tier.run(&mut self.cpu, translation, budget, !self.window_requested) {
             TierExit::Next => Ok(()),
             TierExit::Exception(exception) => Err(exception),
             TierExit::Interpret => {
