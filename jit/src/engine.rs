@@ -202,8 +202,7 @@ impl HotTier for Jit {
         self.stats
     }
 
-    fn translate(&mut self, cpu: &Cpu, linear: u64, gpa: u64, code: &dyn CodeView) {
-        let mode = cpu.mode();
+    fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
         if self.by_entry.contains_key(&(gpa, mode)) {
             return;
         }
