@@ -84,7 +84,7 @@ impl CompiledBlock {
         cpu.block_limit = usize::MAX;
         let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), BUDGET, false);
         let kind = match leave_kind(self.thunks.enter(&mut context, &self.code, &self.calls)) {
-            LeaveKind::Next => ExitKind::Next,
+            LeaveKind::Next | LeaveKind::Engine => ExitKind::Next,
             LeaveKind::Interpret => ExitKind::Interpret,
             LeaveKind::Exception => context.take_exception().map_or(ExitKind::Interpret, ExitKind::Exception),
         };

@@ -184,6 +184,9 @@ impl Work<'_> {
         {
             return Ok(length);
         }
+        if self.translator.system_instruction(&decoded.op, self.mode, &bytes[length..]) {
+            return Ok(length);
+        }
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;
         let (Semantics::Inline(run) | Semantics::Hard(run)) = interpreted.semantics;
         let call = Call { run, op: interpreted.op };
@@ -204,6 +207,7 @@ pub(crate) fn leave_kind(code: u64) -> LeaveKind {
     match code {
         0 => LeaveKind::Next,
         2 => LeaveKind::Exception,
+        3 => LeaveKind::Engine,
         _ => LeaveKind::Interpret,
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum LeaveKind {
     Interpret = 1,
     /// A called function raised `JitContext::exception`; RIP is that of its instruction.
     Exception = 2,
+    /// As `Next`, but the engine has to look at what has happened before.
+    Engine = 3,
 }
 
 /// A function that translated code calls for one instruction.
@@ -47,6 +49,8 @@ pub(crate) struct JitContext {
     pub(crate) call: extern "C" fn(*mut JitContext, *const Call, u64) -> u64,
     /// Goes on at RIP in another translation, or returns.
     pub(crate) dispatch: *const u8,
+    /// The processor's `Attention` flags.
+    pub(crate) attention: *const u32,
     /// The jump cache.
     pub(crate) jumps: *const JumpEntry,
     /// The mapping and mode, as the jump cache's entries have them; `NO_TAG` if the engine has to look first.
@@ -85,6 +89,7 @@ impl JitContext {
     ) -> Self {
         let tag = tag_of(cpu);
         let tlb = tlb_of(cpu);
+        let attention = cpu.attention.as_ptr();
         let cpu: *mut Cpu = cpu;
         // SAFETY: `cpu` is valid.
         let state = unsafe { &raw mut (*cpu).state };
@@ -93,6 +98,7 @@ impl JitContext {
             tlb,
             slow_access: thunks.slow_access(),
             dispatch: thunks.dispatch(),
+            attention,
             jumps,
             tag,
             chains,
@@ -153,6 +159,7 @@ extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u6
     // SAFETY: as in `slow_access_function`; the translation's calls outlive its execution.
     let (context, cpu, Call { run, op }) = unsafe { (&mut *context, &mut *(*context).cpu, &*call) };
     let entry = cpu.state.rip();
+    let shadowed = cpu.state.sti_shadow;
     cpu.state.set_rip(next);
     if let Err(exception) = run(cpu, op) {
         let start = cpu.state.rip().wrapping_sub(u64::from(op.length));
@@ -160,6 +167,7 @@ extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u6
         context.exception = Some(exception);
         return RAISED;
     }
+    cpu.state.sti_shadow &= !shadowed;
     if cpu.block_limit == 0 || cpu.state.regs[usize::from(reg::RIP)] != next {
         context.after_block(cpu);
         return ENDED;

@@ -256,7 +256,7 @@ impl HotTier for Jit {
         self.stats.instructions += executed;
         self.stats.entries += 1;
         match kind {
-            LeaveKind::Next => TierExit::Next,
+            LeaveKind::Next | LeaveKind::Engine => TierExit::Next,
             LeaveKind::Interpret => {
                 self.stats.left_to_interpret += 1;
                 TierExit::Interpret

@@ -58,6 +58,7 @@ mod engine;
 mod jumps;
 mod micro;
 mod region;
+mod system;
 mod thunks;
 mod translator;
 mod worker;

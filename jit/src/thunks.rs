@@ -11,7 +11,7 @@ use crate::context::{Call, JitContext, LeaveKind};
 use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
 use crate::translator::register_offset;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature, Value};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::FunctionBuilder;
@@ -116,8 +116,8 @@ impl Compiler {
         })
     }
 
-    /// From one translation, which has stored the state, to the one that goes on at RIP: if the budget is not spent and the
-    /// jump cache knows it. Else back to the engine.
+    /// From one translation, which has stored the state, to the one that goes on at RIP: if the budget is not spent, nobody
+    /// wants attention, and the jump cache knows it. Else back to the engine.
     fn dispatch_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
         self.thunk(translation_signature(), |builder, parameters| {
             let context = parameters[0];
@@ -125,12 +125,17 @@ impl Compiler {
             let load = |builder: &mut FunctionBuilder<'_>, base: Value, offset: usize| {
                 builder.ins().load(I64, flags, base, offset as i32)
             };
-            let blocks = [(); 3].map(|()| builder.create_block());
-            let [look, check, go] = blocks;
+            let blocks = [(); 4].map(|()| builder.create_block());
+            let [undisturbed, look, check, go] = blocks;
             let back = builder.create_block();
             let remaining = load(builder, context, offset_of!(JitContext, remaining));
             let goes_on = builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, remaining, 0);
-            builder.ins().brif(goes_on, look, &[], back, &[]);
+            builder.ins().brif(goes_on, undisturbed, &[], back, &[]);
+
+            builder.switch_to_block(undisturbed);
+            let attention = load(builder, context, offset_of!(JitContext, attention));
+            let attention = builder.ins().load(I32, flags, attention, 0);
+            builder.ins().brif(attention, back, &[], look, &[]);
 
             builder.switch_to_block(look);
             let state = load(builder, context, offset_of!(JitContext, state));

@@ -30,6 +30,11 @@ impl<T: HotTier> Interpreter<T> {
         match self.tier.run(&mut self.cpu, translation, budget, !self.window_requested) {
             TierExit::Next => Ok(()),
             TierExit::Exception(exception) => Err(exception),
+            TierExit::Interpret if self.cpu.state.sti_shadow => {
+                // That instruction is executed alone.
+                self.cpu.end_block();
+                Ok(())
+            }
             TierExit::Interpret => {
                 let id = self.next_block()?;
                 self.execute(id)

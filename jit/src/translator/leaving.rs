@@ -114,6 +114,11 @@ impl<'a> Translator<'a> {
         self.store_state(flags.aux, aux_offset());
     }
 
+    /// The state behind the last instruction that is done, and its offset.
+    pub(crate) fn now(&self) -> (Held, Place) {
+        (self.held, Place::Offset(self.start))
+    }
+
     /// The state before the current instruction is what `Vcpu` must hold when a way out of it is taken.
     pub(crate) fn before(&self) -> Held {
         self.before

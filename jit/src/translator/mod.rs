@@ -168,6 +168,8 @@ pub(crate) struct Translator<'a> {
     /// Where the current instruction's side exits lead, if it has any.
     side_exit: Option<Block>,
     leaves: Vec<Leave>,
+    /// The next instruction is the one behind an STI.
+    pub(crate) in_sti_shadow: bool,
     ending: Ending,
     extent: (i64, i64),
     /// The last target known to be canonical.
@@ -248,6 +250,7 @@ impl<'a> Translator<'a> {
             retired: 0,
             side_exit: None,
             leaves: Vec::new(),
+            in_sti_shadow: false,
             ending: Ending::Next,
             extent: (0, 0),
             checked: None,

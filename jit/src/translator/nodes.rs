@@ -24,6 +24,7 @@ impl Translator<'_> {
         self.ending = Ending::Next;
         self.checked = None;
         self.cut = None;
+        self.in_sti_shadow = false;
     }
 
     /// Emits one instruction by calling its meaning. On `Err` the state is that before the instruction.
@@ -52,6 +53,9 @@ impl Translator<'_> {
         self.previous = self.start;
         self.start = self.end;
         self.retired += 1;
+        if std::mem::take(&mut self.in_sti_shadow) {
+            self.end_sti_shadow();
+        }
     }
 
     /// Whether something translated so far leads to the node, which is not translated yet.
