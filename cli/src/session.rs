@@ -42,6 +42,7 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         append: images.append,
         protocol: images.protocol,
         engine: args.engine,
+        jit: args.jit.config(),
         cpu,
         debug_exit: args.debug_exit,
         no_reboot: args.no_reboot,

@@ -3,5 +3,6 @@
 pub mod cases;
 pub mod fuzz;
 pub mod guest;
+pub mod kernels;
 pub mod oracle;
 pub mod system;

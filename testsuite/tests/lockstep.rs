@@ -10,6 +10,7 @@ use rx86::image::Image;
 use rx86::machine::{Engine, MachineConfig, Protocol};
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::state::{Vcpu, bits};
+use rx86_jit::JitConfig;
 use rx86_testsuite::guest::bare;
 use std::io::Write;
 
@@ -48,6 +49,7 @@ fn side() -> Rx86Side {
         append: String::new(),
         protocol: Protocol::Auto,
         engine: Engine::Interp,
+        jit: JitConfig::default(),
         cpu: CpuModel::max(),
         debug_exit: None,
         no_reboot: true,

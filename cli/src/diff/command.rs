@@ -51,6 +51,7 @@ fn side(args: &DiffArgs, engine: Engine, interrupts: bool) -> Result<Rx86Side> {
         append: args.append.clone(),
         protocol: args.boot_protocol,
         engine,
+        jit: args.jit.config(),
         cpu: CpuModel::max(),
         debug_exit: None,
         no_reboot: true,

@@ -82,6 +82,8 @@ pub struct MachineConfig {
     pub protocol: Protocol,
     /// The engine.
     pub engine: Engine,
+    /// How the JIT works, if it is the engine.
+    pub jit: JitConfig,
     /// The processor.
     pub cpu: CpuModel,
     /// The first port of isa-debug-exit, if there is one.
@@ -160,7 +162,7 @@ impl Machine {
             config.seed,
             interrupts_held.clone(),
         ));
-        let engine = engine(config.engine, &config.cpu, &memory, environment, &attention)?;
+        let engine = engine(&config, &memory, environment, &attention)?;
         let remote = Remote::new(attention.clone());
         let mut machine = Self {
             config,
@@ -249,13 +251,13 @@ fn boots(config: &MachineConfig) -> String {
 
 /// The engine that was asked for, with a vCPU of the model.
 fn engine(
-    kind: Engine,
-    model: &CpuModel,
+    config: &MachineConfig,
     memory: &Arc<GuestMemory>,
     environment: Box<VcpuEnvironment>,
     attention: &Attention,
 ) -> Result<Box<dyn X86Ops>> {
-    Ok(match kind {
+    let model = &config.cpu;
+    Ok(match config.engine {
         Engine::Interp => Box::new(Interpreter::new(Cpu::new(
             memory.clone(),
             environment,
@@ -264,7 +266,7 @@ fn engine(
         ))),
         Engine::Jit => {
             let cpu = Cpu::new(memory.clone(), environment, model.clone(), attention.clone());
-            Box::new(rx86_jit::engine(cpu, JitConfig::default())?)
+            Box::new(rx86_jit::engine(cpu, config.jit)?)
         }
         Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,
     })

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Which emulator runs the guest.
@@ -75,8 +74,11 @@ impl Run {
     }
 }
 
-/// The `rx86` binary beside the running test or benchmark.
+/// The `rx86` binary beside the running test or benchmark, or the one that `RX86_BINARY` names.
 pub fn rx86_binary() -> io::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("RX86_BINARY") {
+        return Ok(named.into());
+    }
     let own = std::env::current_exe()?;
     let name = format!("rx86{}", std::env::consts::EXE_SUFFIX);
     own.ancestors()
@@ -129,13 +131,22 @@ impl Guest {
 }
 
 /// Runs `command` to its end or to the time limit and keeps its output. `memory_mib` is the guest's memory.
-pub fn run(mut command: Command, memory_mib: u64, limit: Duration) -> io::Result<Run> {
+pub fn run(command: Command, memory_mib: u64, limit: Duration) -> io::Result<Run> {
+    run_watched(command, memory_mib, limit, |_, _| {})
+}
+
+/// As `run`; `watch` gets every line when it arrives, with the time since the start.
+pub fn run_watched(
+    mut command: Command,
+    memory_mib: u64,
+    limit: Duration,
+    watch: impl FnMut(Duration, &str) + Send + 'static,
+) -> io::Result<Run> {
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().expect("stdout is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");
-    let (line_sender, line_receiver) = mpsc::channel();
-    let reader = std::thread::spawn(move || read_lines(stdout, start, &line_sender));
+    let reader = std::thread::spawn(move || read_lines(stdout, start, watch));
     let error_reader = std::thread::spawn(move || {
         let mut text = Vec::new();
         let _ = stderr.read_to_end(&mut text);
@@ -143,31 +154,38 @@ pub fn run(mut command: Command, memory_mib: u64, limit: Duration) -> io::Result
     });
     let (status, timed_out, residency) = wait(&mut child, memory_mib, start + limit)?;
     let elapsed = start.elapsed();
-    reader.join().expect("the reader does not panic");
-    let lines = line_receiver.try_iter().collect();
+    let lines = reader.join().expect("the reader does not panic");
     let errors = error_reader.join().expect("the reader does not panic");
     Ok(Run { status, timed_out, lines, errors, elapsed, residency })
 }
 
-fn read_lines(mut from: impl Read, start: Instant, to: &mpsc::Sender<(Duration, String)>) {
+fn read_lines(
+    mut from: impl Read,
+    start: Instant,
+    mut watch: impl FnMut(Duration, &str),
+) -> Vec<(Duration, String)> {
+    let mut lines = Vec::new();
     let mut pending = Vec::new();
     let mut chunk = [0; 4096];
+    let mut end_line = |now, bytes: Vec<u8>| {
+        let line = String::from_utf8_lossy(&bytes).into_owned();
+        watch(now, &line);
+        lines.push((now, line));
+    };
     while let Ok(count @ 1..) = from.read(&mut chunk) {
         let now = start.elapsed();
         for &byte in &chunk[..count] {
             match byte {
-                b'\n' => {
-                    let line = String::from_utf8_lossy(&std::mem::take(&mut pending)).into_owned();
-                    let _ = to.send((now, line));
-                }
+                b'\n' => end_line(now, std::mem::take(&mut pending)),
                 b'\r' => {}
                 byte => pending.push(byte),
             }
         }
     }
     if !pending.is_empty() {
-        let _ = to.send((start.elapsed(), String::from_utf8_lossy(&pending).into_owned()));
+        end_line(start.elapsed(), pending);
     }
+    lines
 }
 
 /// How often the child's resident set is looked at.

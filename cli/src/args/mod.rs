@@ -1,5 +1,9 @@
 //! The command line.
 
+mod jit;
+
+pub use jit::JitArgs;
+
 use crate::machine::{Engine, Protocol};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -97,6 +101,9 @@ pub struct DiffArgs {
     /// Seeds the guest's random numbers.
     #[arg(long, value_name = "N", default_value = "1")]
     pub seed: u64,
+    /// The JIT's options.
+    #[command(flatten)]
+    pub jit: JitArgs,
 }
 
 /// The right side of a comparison.
@@ -165,6 +172,9 @@ pub struct MachineArgs {
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4",
           value_parser = parse_port, help_heading = "Shape the machine")]
     pub debug_exit: Option<u16>,
+    /// The JIT's options.
+    #[command(flatten)]
+    pub jit: JitArgs,
     /// Seeds the guest's random numbers; the host's clock does if it is not given.
     #[arg(long, value_name = "N", help_heading = "Shape the machine")]
     pub seed: Option<u64>,
@@ -250,6 +260,16 @@ impl BootArgs {
 
 /// Parses a memory size such as `512M`.
 fn parse_memory(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes > MEMORY_MAX => Err(format!("the most is {} GiB", MEMORY_MAX >> 30)),
+        bytes if bytes < MEMORY_MIN => Err(format!("the least is {} MiB", MEMORY_MIN >> 20)),
+        bytes if bytes % 4096 != 0 => Err("use a multiple of 4 KiB".to_string()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Parses a number of bytes with its unit; more than can be counted is the most that can.
+fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = &text[digits.len()..];
     let shift = match unit.to_ascii_uppercase().as_str() {
@@ -261,13 +281,7 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     };
     let number: u64 =
         digits.parse().map_err(|_| "write a number with a unit, for example 512M or 4G".to_string())?;
-    let bytes = number.checked_mul(1 << shift).filter(|&bytes| bytes <= MEMORY_MAX);
-    match bytes {
-        None => Err(format!("the most is {} GiB", MEMORY_MAX >> 30)),
-        Some(bytes) if bytes < MEMORY_MIN => Err(format!("the least is {} MiB", MEMORY_MIN >> 20)),
-        Some(bytes) if bytes % 4096 != 0 => Err("use a multiple of 4 KiB".to_string()),
-        Some(bytes) => Ok(bytes),
-    }
+    Ok(number.saturating_mul(1 << shift))
 }
 
 /// Parses a CPU model.

@@ -1,0 +1,80 @@
+//! Options of the JIT.
+
+use super::parse_size;
+use clap::Args;
+use rx86_jit::JitConfig;
+
+/// The smallest code cache: a few of the largest translations.
+const CODE_CACHE_MIN: u64 = 256 << 10;
+/// The largest: host jumps reach that far.
+const CODE_CACHE_MAX: u64 = 1 << 30;
+
+/// How the JIT works; other engines take no notice.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Tune the JIT")]
+pub struct JitArgs {
+    /// Host code kept at most, with K, M or G behind the number.
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_code_cache)]
+    pub code_cache: u64,
+    /// How often the interpreter executes a block before it is compiled.
+    #[arg(long, value_name = "N", default_value_t = JitConfig::default().threshold,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub jit_threshold: u32,
+}
+
+impl JitArgs {
+    /// The JIT's configuration.
+    pub fn config(&self) -> JitConfig {
+        JitConfig {
+            threshold: self.jit_threshold,
+            code_cache_bytes: self.code_cache as usize,
+            ..JitConfig::default()
+        }
+    }
+}
+
+fn parse_code_cache(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes > CODE_CACHE_MAX => Err(format!("the most is {} GiB", CODE_CACHE_MAX >> 30)),
+        bytes if bytes < CODE_CACHE_MIN => Err(format!("the least is {} KiB", CODE_CACHE_MIN >> 10)),
+        bytes => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::args::{Cli, one_line};
+    use clap::Parser;
+    use rx86_jit::JitConfig;
+
+    fn config(options: &[&str]) -> Result<JitConfig, String> {
+        let cli = Cli::try_parse_from(["rx86", "--kernel", "k"].iter().chain(options));
+        cli.map(|cli| cli.boot.machine.jit.config()).map_err(|error| one_line(&error))
+    }
+
+    #[test]
+    fn without_options_the_jit_has_its_own_configuration() {
+        let (config, default) = (config(&[]).unwrap(), JitConfig::default());
+        assert_eq!(config.threshold, default.threshold);
+        assert_eq!(config.code_cache_bytes, default.code_cache_bytes);
+    }
+
+    #[test]
+    fn options_reach_the_configuration() {
+        let config = config(&["--code-cache", "2M", "--jit-threshold", "7"]).unwrap();
+        assert_eq!((config.code_cache_bytes, config.threshold), (2 << 20, 7));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (options, part) in [
+            (["--code-cache", "255K"], "the least is 256 KiB"),
+            (["--code-cache", "2G"], "the most is 1 GiB"),
+            (["--code-cache", "many"], "unknown unit 'many'"),
+            (["--jit-threshold", "0"], "0 is not in"),
+        ] {
+            let line = config(&options).unwrap_err();
+            assert!(line.contains(part), "{options:?}: {line}");
+        }
+    }
+}
