@@ -55,6 +55,7 @@ mod compiler;
 mod context;
 mod dead_code;
 mod engine;
+pub mod listing;
 mod micro;
 mod region;
 mod translator;
