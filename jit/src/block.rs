@@ -9,6 +9,7 @@ use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
+use rx86_cpu::interp::tier::CodeView;
 use rx86_cpu::mode::ModeKey;
 
 /// Who goes on after a block.
@@ -53,7 +54,27 @@ impl Compiler {
         mode: ModeKey,
         model: &CpuModel,
     ) -> Result<CompiledBlock, CompileError> {
-        let translation = self.translate(&Region::of_bytes(bytes), mode, model)?;
+        self.compiled(&Region::of_bytes(bytes), mode, model)
+    }
+
+    /// Translates the region that begins at `entry`, as the engine would if all its blocks were hot. None if there is no code.
+    pub fn translate_region(
+        &mut self,
+        entry: u64,
+        code: &mut dyn CodeView,
+        mode: ModeKey,
+        model: &CpuModel,
+    ) -> Option<Result<CompiledBlock, CompileError>> {
+        Some(self.compiled(&Region::grow(entry, code)?, mode, model))
+    }
+
+    fn compiled(
+        &mut self,
+        region: &Region,
+        mode: ModeKey,
+        model: &CpuModel,
+    ) -> Result<CompiledBlock, CompileError> {
+        let translation = self.translate(region, mode, model)?;
         let mut memory = CodeArena::new(0)?;
         let code =
             memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;

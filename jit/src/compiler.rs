@@ -7,7 +7,7 @@ use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
+use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use rx86_cpu::cpu::Cpu;
@@ -61,15 +61,20 @@ pub struct Compiler {
 impl Compiler {
     /// A compiler that uses what this host's processor has.
     pub fn for_host() -> Result<Self, CompileError> {
-        Self::new(true)
+        Self::new(isa_of_host(true)?)
     }
 
-    /// A compiler whose code is the same on every host of this architecture.
-    pub fn for_baseline() -> Result<Self, CompileError> {
-        Self::new(false)
+    /// A compiler whose code is the same on every host of this architecture, to be looked at rather than run: on x86-64 for
+    /// a processor of level x86-64-v3.
+    pub fn for_comparison() -> Result<Self, CompileError> {
+        let mut isa = isa_of_host(false)?;
+        if cfg!(target_arch = "x86_64") {
+            isa.enable("x86-64-v3").map_err(|error| CompileError::Host(error.to_string()))?;
+        }
+        Self::new(isa)
     }
 
-    fn new(native: bool) -> Result<Self, CompileError> {
+    fn new(isa: isa::Builder) -> Result<Self, CompileError> {
         let host = |why: String| CompileError::Host(why);
         let mut flags = settings::builder();
         let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
@@ -83,10 +88,7 @@ impl Compiler {
         ] {
             flags.set(name, value).map_err(|error| host(error.to_string()))?;
         }
-        let isa = cranelift_native::builder_with_options(native)
-            .map_err(|why| host(why.to_owned()))?
-            .finish(settings::Flags::new(flags))
-            .map_err(|error| host(error.to_string()))?;
+        let isa = isa.finish(settings::Flags::new(flags)).map_err(|error| host(error.to_string()))?;
         Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new() })
     }
 
@@ -146,6 +148,11 @@ impl Compiler {
         assert_eq!(relocations, 0, "translated code refers to nothing outside itself");
         Ok(compiled.code_buffer().to_vec())
     }
+}
+
+/// A code generator for this architecture, with the features of this processor or the least that there is.
+fn isa_of_host(native: bool) -> Result<isa::Builder, CompileError> {
+    cranelift_native::builder_with_options(native).map_err(|why| CompileError::Host(why.to_owned()))
 }
 
 /// A translation under way.

@@ -56,6 +56,7 @@ mod context;
 mod dead_code;
 mod engine;
 mod jumps;
+pub mod listing;
 mod micro;
 mod region;
 mod system;
