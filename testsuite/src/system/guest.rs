@@ -34,6 +34,8 @@ pub struct SystemGuest {
     pub image: Vec<u8>,
     /// The cases' names, in their order.
     pub cases: Vec<String>,
+    /// What the SDM says that a record holds, whatever QEMU does: the case's number, a field's name, and its value.
+    pub expected: Vec<(usize, &'static str, u128)>,
     /// Where the records lie.
     pub log: u32,
     /// The names of a record's fields.
@@ -55,6 +57,7 @@ impl SystemGuest {
             name,
             image: vec![0; 0xa_0000],
             cases: Vec::new(),
+            expected: Vec::new(),
             log,
             fields: Vec::new(),
             field_bytes: if bits == 64 { 8 } else { 4 },
@@ -107,6 +110,11 @@ impl SystemGuest {
             body(a)?;
             a.int(DONE)
         });
+    }
+
+    /// Says what the SDM wants of the last case: the record's `field` to be `value`.
+    pub fn expect(&mut self, field: &'static str, value: u128) {
+        self.expected.push((self.cases.len() - 1, field, value));
     }
 
     fn put_case(&mut self, name: String, body: Code<'_>) {

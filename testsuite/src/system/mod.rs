@@ -13,13 +13,17 @@ pub mod paging;
 pub mod run;
 pub mod segments;
 pub mod tables;
+pub mod task_contents;
+pub mod tasks;
 pub mod transfers;
+pub mod virtual_8086;
+pub mod virtual_8086_flags;
 
 use guest::SystemGuest;
 
 /// Every guest.
 pub fn guests() -> Vec<SystemGuest> {
-    vec![
+    let mut guests = vec![
         segments::data_segments(),
         segments::descriptor_looks(),
         segments::limits(),
@@ -29,5 +33,8 @@ pub fn guests() -> Vec<SystemGuest> {
         paging::pae(),
         paging::four_level(),
         long::guest(),
-    ]
+    ];
+    guests.extend(tasks::guests());
+    guests.extend(virtual_8086::guests());
+    guests
 }
