@@ -36,6 +36,8 @@ pub struct SystemGuest {
     pub cases: Vec<String>,
     /// What the SDM says that a record holds, whatever QEMU does: the case's number, a field's name, and its value.
     pub expected: Vec<(usize, &'static str, u128)>,
+    /// The same of the low halves of fields.
+    pub expected_halves: Vec<(usize, &'static str, u32)>,
     /// Where the records lie.
     pub log: u32,
     /// The names of a record's fields.
@@ -58,6 +60,7 @@ impl SystemGuest {
             image: vec![0; 0xa_0000],
             cases: Vec::new(),
             expected: Vec::new(),
+            expected_halves: Vec::new(),
             log,
             fields: Vec::new(),
             field_bytes: if bits == 64 { 8 } else { 4 },
@@ -98,14 +101,14 @@ impl SystemGuest {
     pub fn case(&mut self, name: impl Into<String>, body: Code<'_>) {
         let (at, bits) = (self.slot(), self.bits);
         let next = at + CASE_BYTES;
-        let selector = if self.bits == 16 { 0 } else { i32::from(CODE0) };
         self.put_case(name.into(), &|a| {
             if bits == 16 {
-                a.mov(word_ptr(RESUME), next as i32)?;
-                a.mov(word_ptr(RESUME + 2), selector)?;
+                // Each slot is a segment.
+                a.mov(word_ptr(RESUME), 0)?;
+                a.mov(word_ptr(RESUME + 2), (next >> 4) as i32)?;
             } else {
                 a.mov(dword_ptr(u64::from(RESUME)), next as i32)?;
-                a.mov(word_ptr(u64::from(RESUME + 4)), selector)?;
+                a.mov(word_ptr(u64::from(RESUME + 4)), i32::from(CODE0))?;
             }
             body(a)?;
             a.int(DONE)
@@ -119,7 +122,7 @@ impl SystemGuest {
 
     fn put_case(&mut self, name: String, body: Code<'_>) {
         let at = self.slot();
-        let bytes = assemble(self.bits, at, body);
+        let bytes = assemble(self.bits, if self.bits == 16 { 0 } else { at }, body);
         assert!(bytes.len() <= CASE_BYTES as usize, "{}: {name} has {} bytes", self.name, bytes.len());
         self.put(at, &bytes);
         self.cases.push(name);

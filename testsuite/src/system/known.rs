@@ -384,4 +384,11 @@ pub const KNOWN: &[Known] = &[
         "#AC",
         "QEMU's TCG does not check alignment (SDM vol. 3, 6.15, #AC)",
     ),
+    qemu_is_wrong("real-address mode", "limit", "QEMU's TCG checks no limits (SDM vol. 3, 5.3 and 20.1.4)"),
+    qemu_is_wrong(
+        "real-address mode",
+        "beyond 64 KiB",
+        "an EIP beyond CS's limit is #GP (SDM vol. 2, JMP, CALL and IRET)",
+    ),
+    qemu_is_wrong("real-address mode", "memory", "as above: what was stored beyond limits"),
 ];

@@ -50,8 +50,6 @@ pub const IST1: u32 = 0x6d00;
 pub const HANDLERS: u32 = 0x8000;
 /// Bytes between two stubs.
 pub const STUB_BYTES: u32 = 16;
-/// Cases in real-address mode.
-pub const REAL_CASES: u32 = 0xb000;
 /// The cases' code at CPL 0.
 pub const CASES: u32 = 0x1_0000;
 /// The cases' code at CPL 3, or in another mode.

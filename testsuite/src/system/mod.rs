@@ -2,6 +2,7 @@
 //! run on rx86 and on QEMU; what they leave in memory and registers is compared.
 
 pub mod compare;
+pub mod frame16;
 pub mod frame32;
 pub mod frame64;
 pub mod guest;
@@ -10,6 +11,7 @@ pub mod known;
 pub mod layout;
 pub mod long;
 pub mod paging;
+pub mod real;
 pub mod run;
 pub mod segments;
 pub mod tables;
@@ -33,6 +35,7 @@ pub fn guests() -> Vec<SystemGuest> {
         paging::pae(),
         paging::four_level(),
         long::guest(),
+        real::guest(),
     ];
     guests.extend(tasks::guests());
     guests.extend(virtual_8086::guests());
