@@ -391,4 +391,47 @@ pub const KNOWN: &[Known] = &[
         "an EIP beyond CS's limit is #GP (SDM vol. 2, JMP, CALL and IRET)",
     ),
     qemu_is_wrong("real-address mode", "memory", "as above: what was stored beyond limits"),
+    qemu_is_wrong(
+        "debug and coprocessor",
+        "two watchpoints in one access",
+        "every breakpoint that was met is reported in DR6 (SDM vol. 3, 17.2.3)",
+    ),
+    Known {
+        guest: "debug and coprocessor",
+        case: "on code and a single step",
+        fields: &["dr6"],
+        bits: 1,
+        right: Right::Rx86,
+        reason: "the trap of a step comes before the breakpoint on the next instruction, which is a fault (SDM vol. 3, \
+                 table 6-2)",
+    },
+    qemu_is_wrong(
+        "debug and coprocessor",
+        "DR7.GD",
+        "DR7.GD makes MOV of debug registers #DB (SDM vol. 3, 17.2.4)",
+    ),
+    qemu_is_wrong(
+        "debug and coprocessor",
+        "alignment of",
+        "QEMU's TCG does not check alignment (SDM vol. 3, 6.15, #AC)",
+    ),
+    qemu_is_wrong("debug and coprocessor", "EMMS", "EMMS looks at CR0.EM and TS (SDM vol. 2, EMMS)"),
+    qemu_is_wrong(
+        "debug and coprocessor",
+        "CVTPI2PS",
+        "it looks at CR0.EM, TS and CR4.OSFXSR (SDM vol. 2, CVTPI2PS)",
+    ),
+    Known {
+        guest: "debug and coprocessor",
+        case: "with TS and EM",
+        fields: &["vector"],
+        bits: 1,
+        right: Right::Either,
+        reason: "#UD by EM and #NM by TS are of one priority (SDM vol. 3, table 6-2)",
+    },
+    qemu_is_wrong(
+        "debug and coprocessor",
+        "memory",
+        "a write to an MMX register sets bits 64 to 79 of the x87 register, which FXSAVE shows (SDM vol. 3, 12.2)",
+    ),
 ];

@@ -2,6 +2,7 @@
 //! run on rx86 and on QEMU; what they leave in memory and registers is compared.
 
 pub mod compare;
+pub mod debug64;
 pub mod frame16;
 pub mod frame32;
 pub mod frame64;
@@ -35,6 +36,7 @@ pub fn guests() -> Vec<SystemGuest> {
         paging::pae(),
         paging::four_level(),
         long::guest(),
+        debug64::guest(),
         real::guest(),
     ];
     guests.extend(tasks::guests());
