@@ -46,6 +46,13 @@ impl<T: HotTier> Interpreter<T> {
     #[inline(never)]
     fn ask_for_translation(&mut self, id: BlockId) {
         let Some(gpa) = self.blocks.get(id).map(|block| block.gpa) else { return };
+        // What is translated is read anew, and must be what the blocks were decoded from.
+        if !self.unsettled.is_empty() {
+            if let Some(block) = self.blocks.get_mut(id) {
+                block.heat -= 1;
+            }
+            return;
+        }
         // Only 64-bit code is translated, and there the instruction pointer is the linear address.
         if self.cpu.mode().has(ModeKey::LONG64) {
             let view = View { cpu: &self.cpu, blocks: &self.blocks };

@@ -116,7 +116,7 @@ impl Cpu {
         }
         self.state.cr3 = value;
         self.mmu.load_cr3(value, keep);
-        self.end_block();
+        self.serialize();
         Ok(())
     }
 

@@ -32,7 +32,7 @@ fn invlpg(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     } else if cpu.is_canonical(linear) {
         cpu.mmu.invalidate_page(linear);
     }
-    cpu.end_block();
+    cpu.serialize();
     Ok(())
 }
 
@@ -61,6 +61,6 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         2 => cpu.mmu.flush_all(),
         _ => cpu.mmu.flush_non_global(),
     }
-    cpu.end_block();
+    cpu.serialize();
     Ok(())
 }
