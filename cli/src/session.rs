@@ -43,6 +43,7 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         protocol: images.protocol,
         engine: args.engine,
         cpu,
+        cpus: args.cpus,
         debug_exit: args.debug_exit,
         no_reboot: args.no_reboot,
         seed: args.seed.unwrap_or_else(seed_from_clock),

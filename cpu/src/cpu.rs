@@ -30,6 +30,8 @@ pub struct Cpu {
     pub code_map: CodeMap,
     /// By which other vCPUs tell this one of changes to code.
     pub code_watcher: CodeWatcher,
+    /// The engine has code that others may still change unnoticed.
+    pub code_unsettled: bool,
     /// A serializing instruction was executed, or an event delivered, since the engine last looked whether code that
     /// others may have changed unnoticed is still what it was.
     pub serialized: bool,
@@ -73,6 +75,7 @@ impl Cpu {
             attention,
             code_map: CodeMap::default(),
             code_watcher,
+            code_unsettled: false,
             serialized: false,
             stats: EngineStats::default(),
             block_limit: 0,
@@ -104,11 +107,13 @@ impl Cpu {
     }
 
     /// What a serializing instruction does beyond its own work (SDM vol. 3, 9.3): stores are done before anything behind it
-    /// is, and the next instruction is fetched anew.
+    /// is, and the next instruction is fetched anew. Only what others do makes that different from what was fetched.
     pub fn serialize(&mut self) {
         fence(Ordering::SeqCst);
         self.serialized = true;
-        self.end_block();
+        if self.code_unsettled || self.attention.peek() != 0 {
+            self.end_block();
+        }
     }
 
     /// Ends the block and makes `run` return `exit`.

@@ -3,7 +3,10 @@
 //! What lies within 16 aligned bytes is one compare-and-swap of the host. What crosses such a border, a cache line or a page
 //! (a split lock) is done while no other vCPU executes anything. Registers of devices know no locks.
 
-#![expect(unsafe_code, reason = "atomic accesses to guest RAM through the host addresses that the MMU hands out")]
+#![expect(
+    unsafe_code,
+    reason = "atomic accesses to guest RAM through the host addresses that the MMU hands out"
+)]
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
@@ -121,7 +124,11 @@ unsafe fn compare_exchange_16(_: *mut u8, _: u128, _: u128) -> Option<u128> {
 ///
 /// # Safety
 /// `host` is that of `bytes` bytes of writable guest RAM, all within 16 aligned ones.
-unsafe fn modify_within_16(host: *mut u8, bytes: u64, mut change: impl FnMut(u64) -> u64) -> Option<(u64, u64)> {
+unsafe fn modify_within_16(
+    host: *mut u8,
+    bytes: u64,
+    mut change: impl FnMut(u64) -> u64,
+) -> Option<(u64, u64)> {
     let offset = host as usize & 15;
     let base = host.wrapping_sub(offset);
     let shift = 8 * offset as u32;

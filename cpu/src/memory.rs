@@ -205,7 +205,12 @@ impl Cpu {
         true
     }
 
-    pub(crate) fn translate_byte(&mut self, linear: u64, access: Access, system: bool) -> Result<Target, Exception> {
+    pub(crate) fn translate_byte(
+        &mut self,
+        linear: u64,
+        access: Access,
+        system: bool,
+    ) -> Result<Target, Exception> {
         if self.mode().has(ModeKey::LONG64) && !self.is_canonical(linear) {
             return Err(Exception::gp(0));
         }

@@ -49,6 +49,7 @@ fn side() -> Rx86Side {
         protocol: Protocol::Auto,
         engine: Engine::Interp,
         cpu: CpuModel::max(),
+        cpus: 1,
         debug_exit: None,
         no_reboot: true,
         seed: 1,

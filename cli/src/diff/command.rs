@@ -52,6 +52,7 @@ fn side(args: &DiffArgs, engine: Engine, interrupts: bool) -> Result<Rx86Side> {
         protocol: args.boot_protocol,
         engine,
         cpu: CpuModel::max(),
+        cpus: 1,
         debug_exit: None,
         no_reboot: true,
         seed: args.seed,

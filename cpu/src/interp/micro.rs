@@ -138,9 +138,7 @@ impl MicroOps for Cpu {
     ) -> Result<(u64, u64), Exception> {
         let linear = self.displaced_linear(op, displacement, W::BYTES, Access::Write)?;
         if op.has(op_flags::LOCK) {
-            return self
-                .modify_locked::<W>(linear, change)
-                .map_err(|fault| stack_fault(op, fault));
+            return self.modify_locked::<W>(linear, change).map_err(|fault| stack_fault(op, fault));
         }
         if self.mmu.host_for_write(linear, W::BYTES).is_none() {
             self.probe_write(linear, W::BYTES).map_err(|fault| stack_fault(op, fault))?;

@@ -72,6 +72,7 @@ impl<T: HotTier> Interpreter<T> {
         {
             let gpa = gpa & !0xfff;
             self.unsettled.0.push(Unsettled { gpa, sequence, bytes: read_page(cpu, gpa) });
+            cpu.code_unsettled = true;
         }
     }
 
@@ -88,6 +89,7 @@ impl<T: HotTier> Interpreter<T> {
             self.cpu.mmu.memory().clear_code(&self.cpu.code_watcher, page << 12);
             self.unsettled.0.retain(|unsettled| unsettled.gpa >> 12 != page);
         }
+        self.cpu.code_unsettled = !self.unsettled.is_empty();
     }
 
     /// Returns the pages that hold no code any more.
@@ -116,6 +118,7 @@ impl<T: HotTier> Interpreter<T> {
             self.compare_page(gpa);
         }
         self.unsettled.0.retain(|page| page.sequence > closed);
+        self.cpu.code_unsettled = !self.unsettled.is_empty();
     }
 
     /// Drops what was decoded from bytes of an unsettled page that are not what they were.

@@ -56,8 +56,10 @@ fn privileged_nothing(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
+/// SERIALIZE.
 fn serialize(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.serialize();
+    cpu.end_block();
     Ok(())
 }
 

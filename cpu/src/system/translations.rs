@@ -33,6 +33,7 @@ fn invlpg(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         cpu.mmu.invalidate_page(linear);
     }
     cpu.serialize();
+    cpu.end_block();
     Ok(())
 }
 
@@ -62,5 +63,6 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         _ => cpu.mmu.flush_non_global(),
     }
     cpu.serialize();
+    cpu.end_block();
     Ok(())
 }
