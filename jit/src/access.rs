@@ -2,6 +2,7 @@
 //! stores.
 
 use crate::context::JitContext;
+use crate::groups::{Group, Groups, Member};
 use crate::translator::Translator;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
@@ -21,6 +22,75 @@ pub(crate) enum Kind {
     Read,
     /// A write, or a read-modify-write.
     Write,
+}
+
+/// What host address is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    /// How many bytes there must be, in one page.
+    pub(crate) bytes: u64,
+    /// What the current instruction does.
+    pub(crate) kind: Kind,
+    /// Whether it must be good for writes.
+    pub(crate) for_writes: bool,
+    /// Whether it is for later instructions, too.
+    pub(crate) grouped: bool,
+}
+
+impl Request {
+    fn encode(self) -> u64 {
+        let bit = |condition: bool, bit: u32| u64::from(condition) << bit;
+        self.bytes | bit(self.kind == Kind::Write, 16) | bit(self.for_writes, 17) | bit(self.grouped, 18)
+    }
+
+    /// The request of `JitContext::access`.
+    pub(crate) fn decode(access: u64) -> Self {
+        let bit = |bit: u32| access >> bit & 1 != 0;
+        let kind = if bit(16) { Kind::Write } else { Kind::Read };
+        Self { bytes: access & 0xffff, kind, for_writes: bit(17), grouped: bit(18) }
+    }
+}
+
+/// The groups of the node that is translated, and what is known of them where the translation is.
+#[derive(Default)]
+pub(crate) struct NodeGroups {
+    groups: Groups,
+    /// The host address of each group's first byte.
+    hosts: Vec<Option<Value>>,
+    /// The current instruction's number in the node.
+    current: usize,
+}
+
+impl NodeGroups {
+    pub(crate) fn new(groups: Groups) -> Self {
+        let hosts = vec![None; groups.groups.len()];
+        Self { groups, hosts, current: 0 }
+    }
+
+    fn member(&self) -> Option<Member> {
+        self.groups.member(self.current)
+    }
+
+    fn group(&self, group: usize) -> Group {
+        self.groups.groups[group]
+    }
+
+    fn host(&self, group: usize) -> Option<Value> {
+        self.hosts[group]
+    }
+
+    fn set_host(&mut self, group: usize, host: Value) {
+        self.hosts[group] = Some(host);
+    }
+
+    pub(crate) fn next_instruction(&mut self) {
+        self.current += 1;
+    }
+
+    /// The mapping may have changed.
+    pub(crate) fn forget(&mut self) {
+        self.hosts.fill(None);
+    }
 }
 
 impl Translator<'_> {
@@ -78,16 +148,49 @@ impl Translator<'_> {
         self.builder.ins().iadd(offset, base)
     }
 
+    /// The host address of the memory operand, of `W`. The same page is looked up once for the accesses of a group.
+    pub(crate) fn operand_host<W: Width>(&mut self, op: &Op, kind: Kind) -> Value {
+        self.member_host::<W>(kind, |t| t.operand_linear(op, None))
+    }
+
+    /// The host address of the only access of the current instruction, whose linear address `linear` gives.
+    pub(crate) fn member_host<W: Width>(
+        &mut self,
+        kind: Kind,
+        linear: impl FnOnce(&mut Self) -> Value,
+    ) -> Value {
+        let Some(Member { group, offset }) = self.groups.member() else {
+            let linear = linear(self);
+            return self.host_address::<W>(linear, kind);
+        };
+        let first = match self.groups.host(group) {
+            Some(first) => first,
+            None => {
+                let Group { span, writes } = self.groups.group(group);
+                let linear = linear(self);
+                let first = self.add_constant(linear, offset.wrapping_neg());
+                let request = Request { bytes: span, kind, for_writes: writes, grouped: true };
+                let host = self.probe(first, request);
+                self.groups.set_host(group, host);
+                host
+            }
+        };
+        self.add_constant(first, offset)
+    }
+
     /// The host address of `W` at a linear address. If the TLB does not know it, a function fills the TLB; where it
     /// cannot, or the access crosses a page, the region is left before the current instruction.
     pub(crate) fn host_address<W: Width>(&mut self, linear: Value, kind: Kind) -> Value {
+        let for_writes = kind == Kind::Write;
+        self.probe(linear, Request { bytes: W::BYTES, kind, for_writes, grouped: false })
+    }
+
+    fn probe(&mut self, linear: Value, request: Request) -> Value {
         let tlb = self.tlb;
         let entry_bits = size_of::<TlbEntry>().trailing_zeros();
         let sets = ((SETS - 1) * size_of::<TlbEntry>()) as i64;
-        let tag_offset = match kind {
-            Kind::Read => offset_of!(TlbEntry, read),
-            Kind::Write => offset_of!(TlbEntry, write),
-        };
+        let tag_offset =
+            if request.for_writes { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
         let flags = self.regions.tlb;
         // `tlb::set_of`, already multiplied by the size of an entry.
         let shifted = self.builder.ins().ushr_imm_u(linear, i64::from(12 - entry_bits));
@@ -95,7 +198,7 @@ impl Translator<'_> {
         let entry = self.builder.ins().iadd(tlb, at);
         let tag = self.builder.ins().load(I64, flags, entry, tag_offset as i32);
         let differs = self.builder.ins().bxor(linear, tag);
-        let limit = 4097 - W::BYTES as i64;
+        let limit = 4097 - request.bytes as i64;
         let hit = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, differs, limit);
         let (fast, slow) = (self.builder.create_block(), self.builder.create_block());
         let found = self.builder.create_block();
@@ -103,7 +206,7 @@ impl Translator<'_> {
         let host = self.builder.append_block_param(found, I64);
         self.builder.ins().brif(hit, fast, &[], slow, &[]);
         self.builder.switch_to_block(slow);
-        let address = self.slow_access(linear, kind, W::BYTES);
+        let address = self.slow_access(linear, request);
         let exit = self.side_exit();
         self.builder.ins().brif(address, found, &[address.into()], exit, &[]);
         self.builder.switch_to_block(fast);
@@ -117,10 +220,9 @@ impl Translator<'_> {
 
     /// Asks `context::slow_access` for the host address; zero if there is none. Its arguments go through `JitContext`, and it
     /// preserves all registers, so that the way around it costs nothing.
-    fn slow_access(&mut self, linear: Value, kind: Kind, bytes: u64) -> Value {
+    fn slow_access(&mut self, linear: Value, request: Request) -> Value {
         self.store_exchange(linear, offset_of!(JitContext, linear));
-        let write = if kind == Kind::Write { 1 << 8 } else { 0 };
-        let access = self.builder.ins().iconst(I64, (write | bytes) as i64);
+        let access = self.builder.ins().iconst(I64, request.encode() as i64);
         self.store_exchange(access, offset_of!(JitContext, access));
         let offset = offset_of!(JitContext, slow_access) as i32;
         let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);

@@ -78,6 +78,9 @@ impl Translator<'_> {
     /// Emits the call of `calls[index]`, which executes the instruction of `bytes`. `contained` as in `Decoded`.
     pub(crate) fn call_function(&mut self, call: &Call, index: usize, bytes: &[u8], contained: bool) {
         self.begin_instruction(&call.op);
+        if !contained {
+            self.groups.forget();
+        }
         let uses = if contained || says_what_it_uses(call.op.iced_code()) { uses(bytes) } else { EVERYTHING };
         self.publish(&uses);
         let offset = offset_of!(JitContext, call) as i32;

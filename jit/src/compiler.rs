@@ -1,7 +1,9 @@
 //! `Compiler`: from a region of guest code to a host function.
 
+use crate::access::NodeGroups;
 use crate::context::{Call, LeaveKind};
 use crate::dead_code;
+use crate::groups::Groups;
 use crate::region::{Node, Region};
 use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
@@ -118,7 +120,8 @@ impl Compiler {
             dispatch: builder.import_signature(translation_signature()),
         };
         let translator = Translator::new(builder, signatures, region.predecessors());
-        let mut work = Work { translator, mode, model, calls: Vec::new(), instructions: 0 };
+        let mut work =
+            Work { translator, grouped: region.grouped, mode, model, calls: Vec::new(), instructions: 0 };
         // A node that its turn finds unreached may be reached from a later one.
         while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
             let failure = work.node(node, &region.nodes[node]);
@@ -158,6 +161,7 @@ fn isa_of_host(native: bool) -> Result<isa::Builder, CompileError> {
 /// A translation under way.
 struct Work<'a> {
     translator: Translator<'a>,
+    grouped: bool,
     mode: ModeKey,
     model: &'a CpuModel,
     calls: Vec<Call>,
@@ -167,7 +171,8 @@ struct Work<'a> {
 impl Work<'_> {
     /// Translates a node up to the first instruction that cannot be decoded, and says why.
     fn node(&mut self, number: usize, node: &Node) -> Option<DecodeFailure> {
-        self.translator.begin_node(number, node.offset);
+        let groups = if self.grouped { Groups::of(&node.bytes) } else { Groups::default() };
+        self.translator.begin_node(number, node.offset, NodeGroups::new(groups));
         let mut done = 0;
         while done < node.bytes.len() {
             match self.instruction(&node.bytes[done..]) {

@@ -5,6 +5,7 @@
     reason = "turns the pointers that translated code is given back into what they point to"
 )]
 
+use crate::access::{Kind, Request};
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
@@ -59,7 +60,7 @@ pub(crate) struct JitContext {
     pub(crate) slow_function: extern "C" fn(*mut JitContext),
     /// Instructions that may still be executed; translated code counts it down and may go below zero.
     pub(crate) remaining: i64,
-    /// Arguments of `slow_access`: the linear address; the size in bytes, plus 256 for a write.
+    /// Arguments of `slow_access`: the linear address; a `Request`.
     pub(crate) linear: u64,
     pub(crate) access: u64,
     /// Its result: the host address, or zero.
@@ -68,6 +69,8 @@ pub(crate) struct JitContext {
     /// An instruction that changes the mode need not lead back to the engine.
     chains: bool,
     exception: Option<Exception>,
+    /// Accesses of a group were left to the interpreter, which may not need it for one of them alone.
+    pub(crate) group_missed: bool,
 }
 
 /// `call`'s answer: the instruction is done.
@@ -110,6 +113,7 @@ impl JitContext {
             host: 0,
             cpu,
             exception: None,
+            group_missed: false,
         }
     }
 
@@ -135,22 +139,24 @@ fn tlb_of(cpu: &Cpu) -> *const TlbEntry {
 extern "C" fn slow_access_function(context: *mut JitContext) {
     // SAFETY: translated code passes on the context that it was given, whose `cpu` nobody else uses meanwhile.
     let (context, cpu) = unsafe { (&mut *context, &mut *(*context).cpu) };
-    let (linear, bytes) = (context.linear, context.access & 0xff);
-    let write = context.access & 0x100 != 0;
+    let linear = context.linear;
+    let Request { bytes, kind, for_writes, grouped } = Request::decode(context.access);
     context.host = 0;
     if (linear & 0xfff) + bytes > 0x1000 || !cpu.is_canonical(linear) {
+        context.group_missed |= grouped;
         return;
     }
     cpu.stats.slow_accesses += 1;
-    let access = if write { Access::Write } else { Access::Read };
+    let access = if kind == Kind::Write { Access::Write } else { Access::Read };
     if cpu.mmu.translate(linear, access).is_err() {
         return;
     }
-    let host = if write {
+    let host = if for_writes {
         cpu.mmu.host_for_write(linear, bytes).map(<*mut u8>::cast_const)
     } else {
         cpu.mmu.host_for_read(linear, bytes)
     };
+    context.group_missed |= grouped && host.is_none();
     context.host = host.map_or(0, |host| host.expose_provenance() as u64);
 }
 

@@ -7,7 +7,7 @@ use crate::jumps::JumpCache;
 use crate::region::Region;
 use crate::thunks::Thunks;
 use crate::worker::{Job, Worker};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use rx86_cpu::backend::TierStats;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::interp::Interpreter;
@@ -45,7 +45,12 @@ struct Installed {
     pages: Box<[(i64, u64)]>,
     /// The mapping (`Mmu::generation`) and the entry's address for which `pages` were last found right.
     checked: Option<(u64, u64)>,
+    /// How often accesses were left to the interpreter only because they were looked up together.
+    group_misses: u32,
 }
+
+/// How many of those lead to a translation without groups.
+const MAX_GROUP_MISSES: u32 = 64;
 
 /// A translation under way.
 struct Pending {
@@ -67,6 +72,8 @@ pub struct Jit {
     by_page: FxHashMap<u64, Vec<TranslationId>>,
     pending: FxHashMap<u64, Pending>,
     next_job: u64,
+    /// Entries of regions in which one look into the TLB must not stand for several accesses: it failed too often.
+    ungrouped: FxHashSet<(u64, ModeKey)>,
     stats: TierStats,
 }
 
@@ -92,6 +99,7 @@ impl Jit {
             by_page: FxHashMap::default(),
             pending: FxHashMap::default(),
             next_job: 0,
+            ungrouped: FxHashSet::default(),
             stats: TierStats::default(),
         })
     }
@@ -126,6 +134,7 @@ impl Jit {
             pieces: region.pieces.clone(),
             pages: region.pages.iter().copied().filter(|&(distance, _)| distance != 0).collect(),
             checked: None,
+            group_misses: 0,
         }));
         Some((gpa, mode, id))
     }
@@ -137,6 +146,24 @@ impl Jit {
         let evicted: Vec<TranslationId> = ids.filter(|(_, slot)| is_in(slot)).map(|(id, _)| id).collect();
         for id in evicted {
             self.remove(id);
+        }
+    }
+
+    /// Accesses at RIP were looked up together in vain.
+    #[cold]
+    fn note_group_miss(&mut self, cpu: &Cpu) {
+        let Some(gpa) = cpu.mmu.gpa_for_fetch(cpu.state.rip()) else { return };
+        let ids = self.by_page.get(&(gpa >> 12)).cloned().unwrap_or_default();
+        for id in ids {
+            let Some(Some(installed)) = self.installed.get_mut(id.get() as usize - 1) else { continue };
+            if !overlaps(&installed.pieces, gpa, 1) {
+                continue;
+            }
+            installed.group_misses += 1;
+            if installed.group_misses > MAX_GROUP_MISSES {
+                self.ungrouped.insert((installed.gpa, installed.mode));
+                self.remove(id);
+            }
         }
     }
 
@@ -212,7 +239,8 @@ impl HotTier for Jit {
             self.worker.heat(number, heat);
             return;
         }
-        let Some(region) = Region::grow(linear, code) else { return };
+        let Some(mut region) = Region::grow(linear, code) else { return };
+        region.grouped = !self.ungrouped.contains(&(gpa, mode));
         let region = Arc::new(region);
         let number = self.next_job;
         self.next_job += 1;
@@ -251,6 +279,7 @@ impl HotTier for Jit {
         let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), budget, chains);
         self.jumps.remember(cpu.state.rip(), tag_of(cpu), &installed.code, &installed.calls);
         let kind = leave_kind(self.thunks.enter(&mut context, &installed.code, &installed.calls));
+        let group_missed = context.group_missed;
         let executed = (budget as i64).wrapping_sub(context.remaining) as u64;
         cpu.stats.instructions += executed;
         self.stats.instructions += executed;
@@ -259,6 +288,9 @@ impl HotTier for Jit {
             LeaveKind::Next | LeaveKind::Engine => TierExit::Next,
             LeaveKind::Interpret => {
                 self.stats.left_to_interpret += 1;
+                if group_missed {
+                    self.note_group_miss(cpu);
+                }
                 TierExit::Interpret
             }
             LeaveKind::Exception => context.take_exception().map_or(TierExit::Interpret, TierExit::Exception),

@@ -55,6 +55,7 @@ mod compiler;
 mod context;
 mod dead_code;
 mod engine;
+mod groups;
 mod jumps;
 pub mod listing;
 mod micro;

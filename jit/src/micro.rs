@@ -115,8 +115,7 @@ impl MicroOps for Translator<'_> {
     }
 
     fn load<W: Width>(&mut self, op: &Op) -> Result<Value, Untranslatable> {
-        let linear = self.operand_linear(op, None);
-        let host = self.host_address::<W>(linear, Kind::Read);
+        let host = self.operand_host::<W>(op, Kind::Read);
         Ok(self.load_host::<W>(host))
     }
 
@@ -127,8 +126,7 @@ impl MicroOps for Translator<'_> {
     }
 
     fn store<W: Width>(&mut self, op: &Op, value: Value) -> Result<(), Untranslatable> {
-        let linear = self.operand_linear(op, None);
-        let host = self.host_address::<W>(linear, Kind::Write);
+        let host = self.operand_host::<W>(op, Kind::Write);
         self.store_host::<W>(host, value);
         Ok(())
     }
@@ -139,15 +137,17 @@ impl MicroOps for Translator<'_> {
         displacement: Value,
         change: impl Fn(&mut Self, Value) -> Value,
     ) -> Result<(Value, Value), Untranslatable> {
-        let linear = self.operand_linear(op, Some(displacement));
+        let host = if self.constant_value(displacement) == Some(0) {
+            self.operand_host::<W>(op, Kind::Write)
+        } else {
+            let linear = self.operand_linear(op, Some(displacement));
+            self.host_address::<W>(linear, Kind::Write)
+        };
         if op.has(op_flags::LOCK) {
             // Those that are not aligned are the interpreter's.
-            let low = self.builder.ins().band_imm_u(linear, W::BYTES as i64 - 1);
+            let low = self.builder.ins().band_imm_u(host, W::BYTES as i64 - 1);
             let aligned = self.builder.ins().icmp_imm_u(IntCC::Equal, low, 0);
             self.side_exit_unless(aligned);
-        }
-        let host = self.host_address::<W>(linear, Kind::Write);
-        if op.has(op_flags::LOCK) {
             return Ok(self.exchange_until_equal::<W>(host, change));
         }
         let old = self.load_host::<W>(host);
@@ -159,15 +159,14 @@ impl MicroOps for Translator<'_> {
     fn push<W: Width>(&mut self, _op: &Op, value: Value) -> Result<(), Untranslatable> {
         let top = self.register(reg::RSP);
         let top = self.add_constant(top, W::BYTES.wrapping_neg());
-        let host = self.host_address::<W>(top, Kind::Write);
+        let host = self.member_host::<W>(Kind::Write, |_| top);
         self.store_host::<W>(host, value);
         self.set_register(reg::RSP, top);
         Ok(())
     }
 
     fn peek_stack<W: Width>(&mut self, _op: &Op) -> Result<Value, Untranslatable> {
-        let top = self.register(reg::RSP);
-        let host = self.host_address::<W>(top, Kind::Read);
+        let host = self.member_host::<W>(Kind::Read, |t| t.register(reg::RSP));
         Ok(self.load_host::<W>(host))
     }
 

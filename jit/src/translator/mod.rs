@@ -4,6 +4,7 @@ mod leaving;
 mod nodes;
 mod values;
 
+use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
 use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{
@@ -168,6 +169,7 @@ pub(crate) struct Translator<'a> {
     /// Where the current instruction's side exits lead, if it has any.
     side_exit: Option<Block>,
     leaves: Vec<Leave>,
+    pub(crate) groups: NodeGroups,
     /// The next instruction is the one behind an STI.
     pub(crate) in_sti_shadow: bool,
     ending: Ending,
@@ -250,6 +252,7 @@ impl<'a> Translator<'a> {
             retired: 0,
             side_exit: None,
             leaves: Vec::new(),
+            groups: NodeGroups::default(),
             in_sti_shadow: false,
             ending: Ending::Next,
             extent: (0, 0),

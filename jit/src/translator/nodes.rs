@@ -1,6 +1,7 @@
 //! The nodes of a region: their instructions, and where they lead.
 
 use super::{Ending, Held, NodeEnd, Place, Translator, Untranslatable};
+use crate::access::NodeGroups;
 use crate::context::LeaveKind;
 use crate::region::Successors;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -10,7 +11,8 @@ use rx86_cpu::op::{Op, reg};
 
 impl Translator<'_> {
     /// Begins a node. Nodes come in an order in which all but loops lead forward.
-    pub(crate) fn begin_node(&mut self, node: usize, offset: i64) {
+    pub(crate) fn begin_node(&mut self, node: usize, offset: i64, groups: NodeGroups) {
+        self.groups = groups;
         let (block, from) = &self.nodes[node];
         self.builder.switch_to_block(*block);
         // What the only node before this one knows still holds. The function's entry also leads to node 0.
@@ -53,6 +55,7 @@ impl Translator<'_> {
         self.previous = self.start;
         self.start = self.end;
         self.retired += 1;
+        self.groups.next_instruction();
         if std::mem::take(&mut self.in_sti_shadow) {
             self.end_sti_shadow();
         }
