@@ -36,7 +36,9 @@ pub fn run(args: &DiffArgs) -> Result<u8> {
             against_qemu::compare(left, args.every, limit, &mut tell)?
                 .context("cannot compare with QEMU: there is no qemu-system-x86_64 in PATH; install it")?
         }
-        Right::Engine(_) if args.skip > 0 => bail!("--skip is for --right qemu; engines are fast enough without"),
+        Right::Engine(_) if args.skip > 0 => {
+            bail!("--skip is for --right qemu; engines are fast enough without")
+        }
         Right::Engine(right) => {
             let make = || Ok((side(args, args.left, true)?, side(args, right, true)?));
             lockstep::compare(&make, Pace { every: args.every, limit: args.limit }, &mut tell)?

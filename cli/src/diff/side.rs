@@ -138,12 +138,7 @@ impl Rx86Side {
 
     /// Runs `instructions` with the board's interrupts, which act every `every` instructions, and on to where another
     /// emulator can take the state over. From there on interrupts are kept away.
-    pub fn run_alone(
-        &mut self,
-        instructions: u64,
-        every: u64,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
+    pub fn run_alone(&mut self, instructions: u64, every: u64, progress: &mut dyn FnMut(u64)) -> Result<()> {
         const MOST_MORE: u64 = 10_000_000;
         self.border();
         while self.ended.is_none() && self.retired() < instructions {
@@ -155,7 +150,9 @@ impl Rx86Side {
         let end = self.retired().saturating_add(MOST_MORE);
         while self.ended.is_none() && !self.halted && !self.can_be_taken_over() {
             if self.retired() >= end {
-                bail!("no instruction at CPL 0 within {MOST_MORE} behind the skipped ones; skip more or fewer");
+                bail!(
+                    "no instruction at CPL 0 within {MOST_MORE} behind the skipped ones; skip more or fewer"
+                );
             }
             self.step();
         }
@@ -171,7 +168,10 @@ impl Rx86Side {
     fn can_be_taken_over(&mut self) -> bool {
         let state = self.machine.engine().state();
         let held = state.sti_shadow || state.mov_ss_shadow || state.nmi_blocked;
-        state.cpl == 0 && !state.vm86() && !held && state.flags.get() & (bits::RFLAGS_RF | bits::RFLAGS_TF) == 0
+        state.cpl == 0
+            && !state.vm86()
+            && !held
+            && state.flags.get() & (bits::RFLAGS_RF | bits::RFLAGS_TF) == 0
     }
 
     /// Runs for about `budget` instructions, as far as the engine likes.
