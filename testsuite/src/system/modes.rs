@@ -27,7 +27,7 @@ struct Tour {
 /// The guest.
 pub fn guest() -> SystemGuest {
     let mut long = frame64::guest("mode changes");
-    long.put(PAE_POINTERS, &(TABLES + 0x1000 | 1).to_le_bytes());
+    long.put(PAE_POINTERS, &((TABLES + 0x1000) | 1).to_le_bytes());
     long.put(DIRECTORY32, &0x83u32.to_le_bytes());
     for number in 0..8 {
         tour(&mut long, Tour { pae: number & 1 != 0, bits32: number & 2 != 0, real: number & 4 != 0 });
