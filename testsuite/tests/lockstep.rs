@@ -161,3 +161,23 @@ fn qemu_agrees_and_a_planted_difference_is_found() {
     let finding = found(verdict.expect("QEMU was there"));
     assert!(finding.instructions[0].contains("rol eax"), "{finding}");
 }
+
+#[test]
+fn qemu_takes_over_where_the_left_side_has_run_to_alone() {
+    let mut left = side();
+    // The loop, of two instructions and eight a turn, has begun.
+    left.run_alone(1000, 97, &mut |_| {}).expect("the guest runs that long");
+    assert_eq!(left.retired(), 1000);
+    let verdict = against_qemu::compare(left, 97, 9000, &mut |_| {}).expect("QEMU works");
+    match verdict {
+        None => return,
+        Some(Verdict::Same { instructions, .. }) => assert_eq!(instructions, 9000),
+        Some(Verdict::Different(finding)) => panic!("{finding}"),
+    }
+    let mut left = planted(Mnemonic::Rol, 500, |state| state.regs[0] ^= 1);
+    left.run_alone(1000, 97, &mut |_| {}).expect("the guest runs that long");
+    let finding =
+        found(against_qemu::compare(left, 97, 9000, &mut |_| {}).expect("QEMU works").expect("it was there"));
+    assert!(finding.instructions[0].contains("rol eax"), "{finding}");
+    assert!(side().run_alone(u64::MAX, 997, &mut |_| {}).is_err(), "the guest ends before");
+}

@@ -95,9 +95,12 @@ pub struct DiffArgs {
     /// Instructions between two comparisons.
     #[arg(long, value_name = "N", default_value = "10007", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub every: u64,
-    /// Instructions after which the comparison ends.
+    /// Instructions after which the comparison ends; those that are skipped do not count.
     #[arg(long, value_name = "N", default_value = "100000000")]
     pub limit: u64,
+    /// Instructions that the left side executes alone, with interrupts, before QEMU takes its registers and memory over.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub skip: u64,
     /// Seeds the guest's random numbers.
     #[arg(long, value_name = "N", default_value = "1")]
     pub seed: u64,

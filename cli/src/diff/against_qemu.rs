@@ -310,13 +310,15 @@ impl Comparison {
     }
 
     /// What differs before instruction `to`: the general registers, RIP and RFLAGS, and where the left side stands there too,
-    /// all registers. Flags that the SDM leaves undefined are not compared.
+    /// all registers. Flags that the SDM leaves undefined are not compared, nor is RF, which QEMU does not set in the image
+    /// that a fault pushes.
     fn differences(&self, to: usize, given: Option<&Given>, right: &Registers) -> Vec<Difference> {
         let done = &self.trace[to];
         let mut left = given.map_or_else(|| right.clone(), |given| given.before.clone());
         left.general = done.before.general;
         left.rip = done.before.rip;
-        left.rflags = done.before.rflags & !done.undefined | right.rflags & done.undefined;
+        let open = done.undefined | bits::RFLAGS_RF;
+        left.rflags = done.before.rflags & !open | right.rflags & open;
         left.differences(right)
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use rx86_cpu::backend::Exit;
 use rx86_cpu::mode::ModeKey;
-use rx86_cpu::state::{SegmentIndex, Vcpu};
+use rx86_cpu::state::{SegmentIndex, Vcpu, bits};
 
 /// An engine may run past its budget by the rest of a block; this many instructions are done one by one.
 const STEPPED_TAIL: u64 = 128;
@@ -134,6 +134,44 @@ impl Rx86Side {
             }
         }
         Ok(())
+    }
+
+    /// Runs `instructions` with the board's interrupts, which act every `every` instructions, and on to where another
+    /// emulator can take the state over. From there on interrupts are kept away.
+    pub fn run_alone(&mut self, instructions: u64, every: u64, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        const MOST_MORE: u64 = 10_000_000;
+        self.border();
+        while self.ended.is_none() && self.retired() < instructions {
+            let target = self.retired().saturating_add(every).min(instructions);
+            self.run_to(target)?;
+            progress(self.retired());
+            self.border();
+        }
+        let end = self.retired().saturating_add(MOST_MORE);
+        while self.ended.is_none() && !self.halted && !self.can_be_taken_over() {
+            if self.retired() >= end {
+                bail!(
+                    "no instruction at CPL 0 within {MOST_MORE} behind the skipped ones; skip more or fewer"
+                );
+            }
+            self.step();
+        }
+        match &self.ended {
+            Some(end) => bail!("{end} after {} instructions, before all were skipped", self.retired()),
+            None if self.halted => bail!("the processor is in HLT after {} instructions", self.retired()),
+            None => self.interrupts = false,
+        }
+        Ok(())
+    }
+
+    /// Whether the state is one that can be loaded into another processor: CPL 0, and nothing hidden between two instructions.
+    fn can_be_taken_over(&mut self) -> bool {
+        let state = self.machine.engine().state();
+        let held = state.sti_shadow || state.mov_ss_shadow || state.nmi_blocked;
+        state.cpl == 0
+            && !state.vm86()
+            && !held
+            && state.flags.get() & (bits::RFLAGS_RF | bits::RFLAGS_TF) == 0
     }
 
     /// Runs for about `budget` instructions, as far as the engine likes.

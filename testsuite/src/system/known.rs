@@ -434,4 +434,12 @@ pub const KNOWN: &[Known] = &[
         "memory",
         "a write to an MMX register sets bits 64 to 79 of the x87 register, which FXSAVE shows (SDM vol. 3, 12.2)",
     ),
+    Known {
+        guest: "mode changes",
+        case: "the test pages",
+        fields: &["0x90000"],
+        bits: 0x20,
+        right: Right::Rx86,
+        reason: "the PDPTEs of PAE paging have no accessed flag (SDM vol. 3, 4.4.1)",
+    },
 ];

@@ -11,6 +11,7 @@ pub mod interrupts;
 pub mod known;
 pub mod layout;
 pub mod long;
+pub mod modes;
 pub mod paging;
 pub mod real;
 pub mod run;
@@ -36,6 +37,7 @@ pub fn guests() -> Vec<SystemGuest> {
         paging::pae(),
         paging::four_level(),
         long::guest(),
+        modes::guest(),
         debug64::guest(),
         real::guest(),
     ];

@@ -11,6 +11,8 @@ use iced_x86::code_asm::*;
 pub fn guest() -> SystemGuest {
     let mut guest = frame16::guest("real-address mode");
     exceptions(&mut guest);
+    interrupts(&mut guest);
+    coprocessor(&mut guest);
     absent_instructions(&mut guest);
     flags(&mut guest);
     transfers(&mut guest);
@@ -22,7 +24,7 @@ pub fn guest() -> SystemGuest {
 }
 
 fn exceptions(guest: &mut SystemGuest) {
-    let cases: [(&str, Code<'_>); 20] = [
+    let cases: [(&str, Code<'_>); 10] = [
         ("#DE", &|a| a.div(cx)),
         ("INT3", &|a| a.int3()),
         ("INT 0x03", &|a| a.db(&[0xcd, 3])),
@@ -43,6 +45,15 @@ fn exceptions(guest: &mut SystemGuest) {
             a.db(&[0x66; 15])?;
             a.nop()
         }),
+    ];
+    for (name, body) in cases {
+        guest.case(name, body);
+    }
+}
+
+/// Software interrupts, single steps, and tables elsewhere.
+fn interrupts(guest: &mut SystemGuest) {
+    let cases: [(&str, Code<'_>); 10] = [
         ("INT 0x20", &|a| a.int(0x20)),
         ("INT with all flags", &|a| {
             a.push(0x7ed7 & !0x100)?;
@@ -102,6 +113,10 @@ fn exceptions(guest: &mut SystemGuest) {
     for (name, body) in cases {
         guest.case(name, body);
     }
+}
+
+/// #NM by CR0.EM, TS and MP.
+fn coprocessor(guest: &mut SystemGuest) {
     for (name, set) in [("EM", 4), ("TS", 8), ("TS and MP", 0xa), ("MP", 2)] {
         for (instruction, code) in
             [("FNOP", &[0xd9, 0xd0][..]), ("FWAIT", &[0x9b]), ("MOVQ", &[0x0f, 0x6f, 0xc1])]

@@ -44,9 +44,12 @@ const LOGGED: [(&str, u32); 22] = [
     ("FAULT_TSS link", FAULT_TSS[0].1),
 ];
 
+/// Adds cases to a guest.
+type Cases<'a> = &'a dyn Fn(&mut SystemGuest);
+
 /// The guests. Where the new task may be one in which no exception can be delivered, the handlers are tasks.
 pub fn guests() -> Vec<SystemGuest> {
-    let parts: [(&str, Paging, u32, &dyn Fn(&mut SystemGuest)); 5] = [
+    let parts: [(&str, Paging, u32, Cases<'_>); 5] = [
         ("task switches", Paging::Off, 8, &|guest| {
             ways_to_switch(guest);
             descriptors(guest);
@@ -58,7 +61,7 @@ pub fn guests() -> Vec<SystemGuest> {
         ("tasks and page tables, 32-bit", Paging::Bits32, 13, &task_contents::page_tables),
         ("tasks and page tables, PAE", Paging::Pae, 13, &task_contents::page_tables),
     ];
-    let guest = |(name, paging, last_vector, fill_cases): (_, _, u32, &dyn Fn(&mut SystemGuest))| {
+    let guest = |(name, paging, last_vector, fill_cases): (_, _, u32, Cases<'_>)| {
         let restore: Code<'_> = &|a| restore(a, paging);
         let mut guest = frame32::guest_with(name, paging, &Extras { logged: &LOGGED, restore });
         fill(&mut guest, last_vector);
