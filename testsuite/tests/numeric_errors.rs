@@ -1,10 +1,10 @@
 //! Unmasked x87 exceptions on the whole machine, both ways (SDM vol. 1, 8.7): #MF with CR0.NE, and without it FERR#, which a
-//! PC carries to interrupt request 13. The same guest on QEMU, where it is installed.
+//! PC carries to interrupt request 13. QEMU is no oracle here: the TCG of version 7.2 aborts when it raises FERR#.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use rx86_testsuite::guest::bare;
-use rx86_testsuite::guest::runner::{Emulator, Guest, have_qemu};
+use rx86_testsuite::guest::runner::{Emulator, Guest};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -143,15 +143,9 @@ fn body(a: &mut CodeAssembler) -> Result<(), IcedError> {
 fn x87_errors_are_reported_both_ways() {
     let kernel = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("numeric-errors.elf");
     std::fs::write(&kernel, bare::guest(body)).expect("the target folder can be written");
-    let mut emulators = vec![(Emulator::Rx86, Vec::new()), (Emulator::Rx86Interpreter, Vec::new())];
-    if have_qemu() {
-        emulators.push((Emulator::QemuTcg, Vec::new()));
-    } else {
-        println!("skipped: x87 errors on QEMU: it is not installed");
-    }
-    for (emulator, rx86_args) in emulators {
-        let guest =
-            Guest { kernel: kernel.clone(), initrd: None, append: String::new(), memory_mib: 64, rx86_args };
+    for emulator in [Emulator::Rx86, Emulator::Rx86Interpreter] {
+        let kernel = kernel.clone();
+        let guest = Guest { kernel, initrd: None, append: String::new(), memory_mib: 64, rx86_args: vec![] };
         let run = guest.run(emulator, LIMIT).expect("the emulator starts");
         assert_eq!(run.console(), "IRQ 13\nwith NE\nMF\nmasked\n", "{emulator:?}: {}", run.errors);
     }
