@@ -258,8 +258,8 @@ fn enter(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(eax, GS_BASE as u32)?;
     a.wrgsbase(rax)?;
     a.fxrstor64(ptr(rdi + FX))?;
-    for i in 0..16 {
-        a.vinsertf128(YMM[i], YMM[i], xmmword_ptr(rdi + (YMM_HIGH + 16 * i)), 1)?;
+    for (i, register) in YMM.into_iter().enumerate() {
+        a.vinsertf128(register, register, xmmword_ptr(rdi + (YMM_HIGH + 16 * i)), 1)?;
     }
     a.mov(rax, qword_ptr(rdi + FAR))?;
     a.mov(qword_ptr(u64::from(linear(USER))), rax)?;
@@ -292,8 +292,8 @@ fn leave(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(qword_ptr(rdi + CR2), rax)?;
     a.cld()?;
     a.fxsave64(ptr(rdi + FX))?;
-    for i in 0..16 {
-        a.vextractf128(xmmword_ptr(rdi + (YMM_HIGH + 16 * i)), YMM[i], 1)?;
+    for (i, register) in YMM.into_iter().enumerate() {
+        a.vextractf128(xmmword_ptr(rdi + (YMM_HIGH + 16 * i)), register, 1)?;
     }
     a.mov(rcx, qword_ptr(rdi + CODE_LEN))?;
     a.mov(rdx, rdi)?;
