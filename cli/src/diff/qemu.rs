@@ -105,6 +105,12 @@ impl Qemu {
         }
     }
 
+    /// Runs to a breakpoint that is set already; false if that takes longer than `limit`. The instruction at RIP must not
+    /// have one.
+    pub fn resume(&mut self, limit: Duration) -> Result<bool> {
+        Ok(self.gdb.resume(limit)? == Stop::Trap)
+    }
+
     /// Runs to the next execution of the instruction at `linear`; false if that takes longer than `limit`. The instruction
     /// at RIP must not be that one.
     pub fn run_to(&mut self, linear: u64, limit: Duration) -> Result<bool> {

@@ -35,6 +35,8 @@ mod tests;
 mod vex;
 mod xsave;
 
+pub(crate) use xsave::in_use;
+
 use crate::ops::Hard;
 use iced_x86::{EncodingKind, Instruction};
 

@@ -123,7 +123,7 @@ fn requested(cpu: &mut Cpu, enabled: u64) -> u64 {
 }
 
 /// The components that are not in their initial configuration (XINUSE).
-fn in_use(cpu: &Cpu) -> u64 {
+pub(crate) fn in_use(cpu: &Cpu) -> u64 {
     let state = &cpu.state;
     let set = |condition: bool, mask: u64| if condition { mask } else { 0 };
     let legacy =

@@ -8,6 +8,7 @@ use crate::features::{Feature, xsave_area};
 use crate::mode::ModeKey;
 use crate::op::{Op, op_flags, reg};
 use crate::ops::{Hard, MicroOps};
+use crate::simd::in_use;
 use crate::state::bits;
 use crate::width::{W16, W32, W64};
 use iced_x86::{Code, Instruction, Mnemonic};
@@ -123,8 +124,7 @@ fn xgetbv(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     require_osxsave(cpu)?;
     let value = match cpu.get::<W32>(reg::RCX) {
         0 => cpu.state.xcr0,
-        // XINUSE may tell of a component in its initial configuration as being in use, and here it always does.
-        1 if cpu.model.has(Feature::Xgetbv1) => cpu.state.xcr0,
+        1 if cpu.model.has(Feature::Xgetbv1) => cpu.state.xcr0 & in_use(cpu),
         _ => return Err(Exception::gp(0)),
     };
     set_edx_eax(cpu, value);

@@ -5,7 +5,7 @@ use crate::cpu::Cpu;
 use crate::decode::{Semantics, decode};
 use crate::exception::Exception;
 use crate::op::reg;
-use crate::state::{Activity, SegmentIndex, access, bits};
+use crate::state::{Activity, SegmentIndex, X87, access, bits};
 
 const GP: Outcome = Err(Exception::gp(0));
 const UD: Outcome = Err(Exception::UD);
@@ -182,6 +182,27 @@ fn values() {
         set(&mut cpu, before);
         assert_eq!(run(&mut cpu, bytes), expected, "{name}");
     }
+}
+
+#[test]
+fn xgetbv_tells_what_is_in_use() {
+    let mut cpu = long_mode(0);
+    let xinuse = |cpu: &mut Cpu| {
+        set(cpu, &[(reg::RCX, 1)]);
+        run(cpu, b"\x0f\x01\xd0").unwrap();
+        cpu.state.regs[0]
+    };
+    cpu.state.xcr0 = 7;
+    cpu.state.x87 = X87::default();
+    assert_eq!(xinuse(&mut cpu), 0, "all components are in their initial configuration");
+    cpu.state.set_xmm(3, 1);
+    assert_eq!(xinuse(&mut cpu), 2);
+    cpu.state.x87.control = 0x27f;
+    assert_eq!(xinuse(&mut cpu), 3);
+    cpu.state.zmm[5].0[3] = 1;
+    assert_eq!(xinuse(&mut cpu), 7);
+    cpu.state.xcr0 = 3;
+    assert_eq!(xinuse(&mut cpu), 3, "what XCR0 does not enable is not told");
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Long runs of generated instruction cases against the host CPU. Failures are printed, and saved as lines of a cases file;
+//! Long runs of generated instruction cases against the host CPU, QEMU, or between rx86's engines. Failures are printed, and saved as lines of a cases file;
 //! the exit status is 1 if there are any.
 
 const USAGE: &str = "\
 Usage: rx86-cases [OPTION VALUE]...
+  --oracle NAME     host (default): the host's CPU; qemu: QEMU's TCG, found through PATH; engines: the interpreter, with
+                    the JIT in rx86's place
   --families LIST   all (default), or families with commas between them
   --modes LIST      all (default), or of 64,32,16: the bits of the code
   --programs KIND   both (default), single instructions, or sequences of 2 to 8
@@ -13,24 +15,21 @@ Usage: rx86-cases [OPTION VALUE]...
   --save FILE       where failing cases are appended (default: cases/found.cases of the test suite)
   --plant FAULT     adc-af, cvtsd2si-rounding or split-store: let rx86 be wrong, to see it found";
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn main() -> std::process::ExitCode {
     long_run::main()
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-fn main() {
-    eprintln!("rx86-cases: the host CPU can be an oracle on x86-64 Linux only\n{USAGE}");
-}
-
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod long_run {
     use rx86_testsuite::cases::coverage::Coverage;
     use rx86_testsuite::cases::family::Family;
-    use rx86_testsuite::cases::run::{BATCH, Plan, Report, Runner, buildable};
+    use rx86_testsuite::cases::known_qemu::{self, KNOWN};
+    use rx86_testsuite::cases::run::{BATCH, Plan, Report, Runner, buildable, buildable_of};
     use rx86_testsuite::oracle::engine::EngineOracle;
+    use rx86_testsuite::oracle::features::Features;
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     use rx86_testsuite::oracle::host::HostOracle;
     use rx86_testsuite::oracle::planted::{Fault, Planted};
+    use rx86_testsuite::oracle::qemu::QemuOracle;
     use rx86_testsuite::oracle::{Mode, Oracle};
     use std::fs::OpenOptions;
     use std::io::Write;
@@ -44,8 +43,48 @@ mod long_run {
     const PROGRESS: Duration = Duration::from_secs(5);
     static STOP: AtomicBool = AtomicBool::new(false);
 
+    /// Whose outcomes are right.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Reference {
+        Host,
+        Qemu,
+        Engines,
+    }
+
+    impl Reference {
+        const ALL: [Self; 3] = [Self::Host, Self::Qemu, Self::Engines];
+
+        const fn name(self) -> &'static str {
+            match self {
+                Self::Host => "host",
+                Self::Qemu => "qemu",
+                Self::Engines => "engines",
+            }
+        }
+
+        /// The oracle, or why there is none.
+        fn open(self) -> Result<Box<dyn Oracle>, String> {
+            match self {
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Self::Host => match HostOracle::new() {
+                    Ok(host) => Ok(Box::new(host)),
+                    Err(error) => Err(format!("no child process for the host's CPU: {error}")),
+                },
+                #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+                Self::Host => Err("the host CPU can be an oracle on x86-64 Linux only".into()),
+                Self::Qemu => match QemuOracle::new() {
+                    Ok(Some(qemu)) => Ok(Box::new(qemu)),
+                    Ok(None) => Err("there is no qemu-system-x86_64 in PATH".into()),
+                    Err(error) => Err(format!("QEMU does not work: {error:#}")),
+                },
+                Self::Engines => Ok(Box::new(EngineOracle::interpreter())),
+            }
+        }
+    }
+
     /// What the user asked for.
     struct Options {
+        oracle: Reference,
         families: Vec<Family>,
         modes: Vec<Mode>,
         single: bool,
@@ -61,6 +100,7 @@ mod long_run {
     impl Options {
         fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
             let mut options = Self {
+                oracle: Reference::Host,
                 families: Family::ALL.to_vec(),
                 modes: Mode::ALL.to_vec(),
                 single: true,
@@ -85,6 +125,10 @@ mod long_run {
         fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
             let number = || value.parse::<u64>().map_err(|error| format!("{name} {value}: {error}"));
             match name {
+                "--oracle" => {
+                    let oracle = Reference::ALL.into_iter().find(|oracle| oracle.name() == value);
+                    self.oracle = oracle.ok_or_else(|| format!("there is no oracle {value}"))?;
+                }
                 "--families" | "--family" if value != "all" => {
                     let family =
                         |name| Family::from_name(name).ok_or_else(|| format!("there is no family {name}"));
@@ -144,8 +188,9 @@ mod long_run {
             };
             let (families, modes, seed) = (families.join(","), modes.join(","), self.seed);
             format!(
-                "cargo run --release -p rx86-testsuite --bin rx86-cases -- --families {families} --modes {modes} \
+                "cargo run --release -p rx86-testsuite --bin rx86-cases -- --oracle {} --families {families} --modes {modes} \
                  --programs {programs} --seed {seed} --first {next} --count {}",
+                self.oracle.name(),
                 self.count
             )
         }
@@ -166,36 +211,48 @@ mod long_run {
                 return ExitCode::from(2);
             }
         };
-        let mut host = match HostOracle::new() {
-            Ok(host) => host,
+        let mut reference = match options.oracle.open() {
+            Ok(reference) => reference,
             Err(error) => {
-                eprintln!("rx86-cases: no child process for the host's CPU: {error}");
+                eprintln!("rx86-cases: {error}");
                 return ExitCode::from(2);
             }
         };
         // Without a handler Ctrl-C ends the run with no report, which is all that is lost.
         let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
-        let mut engine: Box<dyn Oracle> = match options.plant {
-            Some(fault) => Box::new(Planted { oracle: EngineOracle::interpreter(), fault }),
-            None => Box::new(EngineOracle::interpreter()),
+        let engine = match options.oracle {
+            Reference::Engines => EngineOracle::jit(),
+            _ => EngineOracle::interpreter(),
         };
-        let mut passes = passes(&options, &mut host);
-        let (next, elapsed) = run(&options, &mut passes, &mut host, &mut *engine);
+        let mut engine: Box<dyn Oracle> = match options.plant {
+            Some(fault) => Box::new(Planted { oracle: engine, fault }),
+            None => Box::new(engine),
+        };
+        let mut passes = passes(&options, &mut *reference);
+        let (next, elapsed) = run(&options, &mut passes, &mut *reference, &mut *engine);
         finish(&options, &passes, next, elapsed)
     }
 
-    fn passes(options: &Options, host: &mut HostOracle) -> Vec<Pass> {
+    fn passes(options: &Options, reference: &mut dyn Oracle) -> Vec<Pass> {
+        let features = Features::of(reference);
         let mut plans = options.plans();
         for &mode in &options.modes {
-            if !host.offers(mode) {
-                println!("# skipped: this host's kernel runs no {}-bit code", mode.bits());
+            if !reference.offers(mode) {
+                println!("# skipped: {} runs no {}-bit code", reference.name(), mode.bits());
                 plans.retain(|plan| plan.mode != mode);
             }
         }
         plans
             .into_iter()
             .map(|plan| {
-                let (forms, not_built) = buildable(&plan);
+                let (forms, not_built) = match options.oracle {
+                    // Bases of segments are the host's own matter.
+                    Reference::Host => buildable(&plan),
+                    Reference::Qemu if plan.sequences => {
+                        buildable_of(&plan, |code| features.have(code) && known_qemu::is_fit(code))
+                    }
+                    _ => buildable_of(&plan, |code| features.have(code)),
+                };
                 Pass { plan, forms, report: Report { not_built, ..Report::default() } }
             })
             .collect()
@@ -205,7 +262,7 @@ mod long_run {
     fn run(
         options: &Options,
         passes: &mut [Pass],
-        host: &mut HostOracle,
+        reference: &mut dyn Oracle,
         engine: &mut dyn Oracle,
     ) -> (u64, Duration) {
         let start = Instant::now();
@@ -222,7 +279,7 @@ mod long_run {
             for pass in &mut *passes {
                 let plan = pass.plan.clone();
                 let mut runner =
-                    Runner { reference: &mut *host, subject: &mut *engine, seed: options.seed, plan };
+                    Runner { reference: &mut *reference, subject: &mut *engine, seed: options.seed, plan };
                 runner.extend(next..until, &pass.forms, &mut pass.report);
             }
             next = until;
@@ -279,6 +336,9 @@ mod long_run {
     fn print(plan: &Plan, seed: u64, report: &Report) {
         for (mnemonic, (flags, count)) in &report.undefined {
             println!("# undefined flags {flags:03x} of {mnemonic:?} differ in {count} cases");
+        }
+        for (&entry, count) in &report.known {
+            println!("# known: {}: {count} cases", KNOWN[entry].name);
         }
         println!(
             "# {}, seed {seed}: {} cases of {} forms, {} forms failed in {} cases; {} approximate, {} not run; not built: {:?}",

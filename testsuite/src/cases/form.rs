@@ -1,6 +1,6 @@
 //! Generated cases: any form of any instruction, with operands and inputs chosen at random.
 
-use super::family::{Family, family_in, host_has_ymm};
+use super::family::{Family, host_has_ymm, shape_of};
 use super::operands::Builder;
 use super::random::Random;
 use super::values;
@@ -10,7 +10,7 @@ use iced_x86::{Code, Encoder, FlowControl, Instruction, Mnemonic, OpCodeOperandK
 
 /// A random case of the form `code` in `mode`, or `None` if the generator cannot build it.
 pub fn generate(code: Code, mode: Mode, random: &mut Random) -> Option<Program> {
-    let family = family_in(code, mode)?;
+    let family = shape_of(code, mode)?;
     let mut program = Program::in_mode(mode, Vec::new());
     registers(&mut program, random);
     inputs_of(family, &mut program, random);

@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod family;
 pub mod form;
 pub mod known;
+pub mod known_qemu;
 pub mod operands;
 pub mod random;
 pub mod run;

@@ -1,7 +1,7 @@
 //! Runs generated cases on two oracles and counts what comes out.
 
 use super::compare::{Difference, Place};
-use super::family::Family;
+use super::family::{Family, family_in, shape_of};
 use super::form;
 use super::known::{Verdict, instruction_of, instructions_of, judge};
 use super::random::Random;
@@ -59,6 +59,8 @@ pub struct Failure {
     pub reference: Outcome,
     /// Where the other one differs.
     pub differences: Vec<Difference>,
+    /// The reference's name.
+    pub oracle: &'static str,
 }
 
 impl Failure {
@@ -66,8 +68,9 @@ impl Failure {
     pub fn text(&self) -> String {
         let differences: Vec<_> = self.differences.iter().map(Difference::to_string).collect();
         format!(
-            "# {:?}: host / rx86: {}\n{}",
+            "# {:?}: {} / rx86: {}\n{}",
             self.code,
+            self.oracle,
             differences.join(", "),
             print_case(&self.program, &self.reference)
         )
@@ -95,11 +98,19 @@ pub struct Report {
     pub undefined: BTreeMap<Mnemonic, (u64, u64)>,
     /// Cases whose results are approximations that differed within their error.
     pub approximate: u64,
+    /// Known disagreements with the reference, by their place in its list, and in how many cases each was.
+    pub known: BTreeMap<usize, u64>,
 }
 
-/// The forms of `plan` that the generator can build, and those that it cannot.
+/// The forms of `plan` that this host has and the generator can build, and those that it cannot.
 pub fn buildable(plan: &Plan) -> (Vec<Code>, Vec<Code>) {
-    let forms = plan.families.iter().flat_map(|family| family.forms_in(plan.mode));
+    buildable_of(plan, |code| family_in(code, plan.mode).is_some())
+}
+
+/// The forms of `plan` that some processor has and the generator can build, and those that it cannot.
+pub fn buildable_of(plan: &Plan, has: impl Fn(Code) -> bool) -> (Vec<Code>, Vec<Code>) {
+    let of_plan = |code| shape_of(code, plan.mode).is_some_and(|family| plan.families.contains(&family));
+    let forms = Code::values().filter(|&code| of_plan(code) && has(code));
     forms.partition(|&code| {
         (0..20).any(|seed| form::generate(code, plan.mode, &mut Random::new(seed)).is_some())
     })
@@ -180,6 +191,13 @@ impl Runner<'_> {
                 if failures.is_empty() {
                     continue;
                 }
+                let subject = subject.as_ref();
+                if let Some(known) =
+                    subject.and_then(|it| self.reference.known(program, &reference, it, failures))
+                {
+                    known.into_iter().for_each(|entry| *report.known.entry(entry).or_insert(0) += 1);
+                    continue;
+                }
             }
             self.record(codes, program, reference, verdict, report);
         }
@@ -209,7 +227,8 @@ impl Runner<'_> {
         if *count <= FAILURES_KEPT {
             let places = differences.iter().map(|d| d.place).collect();
             let failure = self.shrunk(code, &program, &places);
-            let whole = Failure { code, program, reference, differences };
+            let oracle = self.reference.name();
+            let whole = Failure { code, program, reference, differences, oracle };
             report.failures.push(failure.unwrap_or(whole));
         }
     }
@@ -222,14 +241,17 @@ impl Runner<'_> {
             })
         });
         let (reference, differences) = self.differing(&small).filter(|(_, found)| !found.is_empty())?;
-        Some(Failure { code, program: small, reference, differences })
+        Some(Failure { code, program: small, reference, differences, oracle: self.reference.name() })
     }
 
     fn differing(&mut self, program: &Program) -> Option<(Outcome, Vec<Difference>)> {
         let one = std::slice::from_ref(program);
         let reference = self.reference.run(one).pop()??;
         let subject = self.subject.run(one).pop()??;
-        let failures = judge(program, &reference, &subject).failures;
+        let mut failures = judge(program, &reference, &subject).failures;
+        if self.reference.known(program, &reference, &subject, &failures).is_some() {
+            failures.clear();
+        }
         Some((reference, failures))
     }
 }

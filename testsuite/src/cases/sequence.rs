@@ -3,7 +3,7 @@
 //! What one oracle may leave otherwise than the other must not reach a register: an instruction that reads a flag which
 //! the manual leaves undefined is not chosen, and neither are instructions whose results are approximations.
 
-use super::family::{Family, family_in};
+use super::family::{Family, shape_of};
 use super::form::{inputs, operands};
 use super::known::flag_bits;
 use super::random::Random;
@@ -155,7 +155,7 @@ impl Sequence {
 /// A program of 2 to 8 instructions of the given forms, with those forms. `None` if hardly any suit each other.
 pub fn generate(forms: &[Code], mode: Mode, random: &mut Random) -> Option<(Vec<Code>, Program)> {
     let length = 2 + random.below(LENGTH_MAX - 1);
-    let family = family_in(random.pick(forms), mode)?;
+    let family = shape_of(random.pick(forms), mode)?;
     // x87 and MMX registers are the same ones: the family that sets them is chosen at random.
     let families = [Family::Sse, if family == Family::Mmx { Family::Mmx } else { Family::X87 }];
     let mut program = inputs(mode, &families, random);

@@ -1,15 +1,19 @@
-//! What executes an instruction case: the host CPU, or one of rx86's engines, behind one trait.
+//! What executes an instruction case: the host CPU, QEMU, or one of rx86's engines, behind one trait.
 //!
 //! Every oracle runs the case as user code of a 64-bit system in the same small address space, so that addresses, faults
 //! and error codes can be compared as they are: in 64-bit mode, or in compatibility mode with 32-bit or 16-bit code.
 
 pub mod engine;
+pub mod features;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod host;
 pub mod planted;
+pub mod qemu;
 pub mod state;
 
 pub use state::State;
+
+use crate::cases::compare::Difference;
 
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
@@ -151,4 +155,15 @@ pub trait Oracle {
     fn name(&self) -> &'static str;
     /// Executes each program from its own state. `None` where a program could not be executed to its end.
     fn run(&mut self, programs: &[Program]) -> Vec<Option<Outcome>>;
+    /// The entries of its list of known disagreements that explain all `differences` of a program's outcomes, its own before
+    /// rx86's; none if they do not.
+    fn known(&self, _: &Program, _: &Outcome, _: &Outcome, _: &[Difference]) -> Option<Vec<usize>> {
+        None
+    }
+    /// Whether it runs programs in `mode`.
+    fn offers(&mut self, mode: Mode) -> bool {
+        let nop = Program::in_mode(mode, vec![0x90]);
+        let outcome = self.run(std::slice::from_ref(&nop)).pop().flatten();
+        outcome.is_some_and(|end| end.ending.vector == BREAKPOINT && end.state.rip == nop.ip() + 2)
+    }
 }

@@ -31,7 +31,7 @@ pub struct Left {
 }
 
 /// The state in which every guest starts: real-address mode with all segments at zero.
-fn start_state(power_on: &Vcpu) -> Vcpu {
+pub(crate) fn start_state(power_on: &Vcpu) -> Vcpu {
     let mut state = power_on.clone();
     state.segments = [Segment::real_mode(0); 6];
     state.segments[SegmentIndex::CS].access = 0x9b;

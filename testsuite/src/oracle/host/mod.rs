@@ -6,7 +6,7 @@
 
 mod child;
 
-use super::{BREAKPOINT, CODE_BYTES, CODE_MAX, DATA_BYTES, Ending, Mode, Oracle, Outcome, Program, State};
+use super::{CODE_BYTES, CODE_MAX, DATA_BYTES, Ending, Mode, Oracle, Outcome, Program, State};
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,13 +67,6 @@ impl HostOracle {
         let mut oracle = Self { exchange: address.cast(), child: None };
         oracle.start()?;
         Ok(oracle)
-    }
-
-    /// Whether the host's kernel lets programs run in `mode`.
-    pub fn offers(&mut self, mode: Mode) -> bool {
-        let nop = Program::in_mode(mode, vec![0x90]);
-        let outcome = self.run(std::slice::from_ref(&nop)).pop().flatten();
-        outcome.is_some_and(|end| end.ending.vector == BREAKPOINT && end.state.rip == nop.ip() + 2)
     }
 
     fn start(&mut self) -> io::Result<()> {
