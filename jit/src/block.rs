@@ -1,9 +1,11 @@
 //! `CompiledBlock`: a few guest instructions as a host function, for tests and for looking at code.
 
-use crate::code::HostCode;
+use crate::code::{CodeArena, HostCode};
 use crate::compiler::{CompileError, Compiler, is_extent_canonical, leave_kind};
 use crate::context::{Call, JitContext, LeaveKind};
+use crate::jumps::JumpCache;
 use crate::region::Region;
+use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
@@ -33,8 +35,11 @@ pub struct BlockExit {
 /// A block of guest instructions as a host function. It may run at any linear address.
 #[derive(Debug)]
 pub struct CompiledBlock {
+    memory: CodeArena,
     code: HostCode,
-    slow_access: HostCode,
+    thunks: Thunks,
+    /// Empty: what follows the block is the caller's.
+    jumps: JumpCache,
     calls: Box<[Call]>,
     mode: ModeKey,
     instructions: u32,
@@ -56,7 +61,7 @@ impl Compiler {
     pub fn translate_region(
         &mut self,
         entry: u64,
-        code: &dyn CodeView,
+        code: &mut dyn CodeView,
         mode: ModeKey,
         model: &CpuModel,
     ) -> Option<Result<CompiledBlock, CompileError>> {
@@ -70,9 +75,14 @@ impl Compiler {
         model: &CpuModel,
     ) -> Result<CompiledBlock, CompileError> {
         let translation = self.translate(region, mode, model)?;
+        let mut memory = CodeArena::new(0)?;
+        let code =
+            memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
         Ok(CompiledBlock {
-            code: HostCode::new(&translation.code)?,
-            slow_access: HostCode::new(&self.slow_access_thunk()?)?,
+            memory,
+            code,
+            thunks: Thunks::new(self)?,
+            jumps: JumpCache::new(),
             calls: translation.calls,
             mode,
             instructions: translation.instructions,
@@ -93,9 +103,9 @@ impl CompiledBlock {
             return BlockExit { retired: 0, kind: ExitKind::Interpret };
         }
         cpu.block_limit = usize::MAX;
-        let mut context = JitContext::new(cpu, &self.calls, self.slow_access.start(), BUDGET);
-        let kind = match leave_kind(self.code.enter(&mut context)) {
-            LeaveKind::Next => ExitKind::Next,
+        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), BUDGET, false);
+        let kind = match leave_kind(self.thunks.enter(&mut context, &self.code, &self.calls)) {
+            LeaveKind::Next | LeaveKind::Engine => ExitKind::Next,
             LeaveKind::Interpret => ExitKind::Interpret,
             LeaveKind::Exception => context.take_exception().map_or(ExitKind::Interpret, ExitKind::Exception),
         };
@@ -109,6 +119,6 @@ impl CompiledBlock {
 
     /// The host instructions, and constants behind them.
     pub fn host_code(&self) -> &[u8] {
-        self.code.bytes()
+        self.memory.bytes(&self.code)
     }
 }

@@ -6,7 +6,7 @@ use crate::translator::{Kept, Place, Translator, aux_offset, register_offset, re
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
-use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess};
+use iced_x86::{Code, Decoder, DecoderOptions, InstructionInfoFactory, OpAccess};
 use rx86_cpu::state::ArithFlags;
 use std::mem::offset_of;
 
@@ -26,11 +26,12 @@ const EVERYTHING: Uses = Uses { used: u16::MAX, written: u16::MAX, reads_flags: 
 fn uses(bytes: &[u8]) -> Uses {
     let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
     let mut factory = InstructionInfoFactory::new();
+    let all_flags = uses_all_flags(instruction.code());
     let mut uses = Uses {
         used: 0,
         written: 0,
-        reads_flags: instruction.rflags_read() != 0,
-        writes_flags: instruction.rflags_modified() != 0,
+        reads_flags: all_flags || instruction.rflags_read() != 0,
+        writes_flags: all_flags || instruction.rflags_modified() != 0,
     };
     for register in factory.info(&instruction).used_registers() {
         if !register.register().is_gpr() {
@@ -45,17 +46,45 @@ fn uses(bytes: &[u8]) -> Uses {
     uses
 }
 
+/// System instructions that use of the general registers and arithmetic flags no more than the manual says.
+fn says_what_it_uses(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Rdtsc
+            | Code::Rdtscp
+            | Code::Rdmsr
+            | Code::Wrmsr
+            | Code::Pushfq
+            | Code::Popfq
+            | Code::Syscall
+            | Code::Sysretq
+            | Code::Sti
+            | Code::Stac
+            | Code::Clac
+            | Code::Invlpg_m
+            | Code::Serialize
+            | Code::Mov_r64_cr
+            | Code::Mov_cr_r64
+            | Code::Iretq
+    )
+}
+
+/// Whether it looks at RFLAGS as a whole, or sets it.
+fn uses_all_flags(code: Code) -> bool {
+    matches!(code, Code::Pushfq | Code::Popfq | Code::Syscall | Code::Sysretq | Code::Iretq)
+}
+
 impl Translator<'_> {
     /// Emits the call of `calls[index]`, which executes the instruction of `bytes`. `contained` as in `Decoded`.
     pub(crate) fn call_function(&mut self, call: &Call, index: usize, bytes: &[u8], contained: bool) {
         self.begin_instruction(&call.op);
-        let uses = if contained { uses(bytes) } else { EVERYTHING };
+        let uses = if contained || says_what_it_uses(call.op.iced_code()) { uses(bytes) } else { EVERYTHING };
         self.publish(&uses);
         let offset = offset_of!(JitContext, call) as i32;
         let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);
-        let index = self.builder.ins().iconst(I64, index as i64);
+        let which = self.add_constant(self.calls, (index * size_of::<Call>()) as u64);
         let next = self.next_rip(0);
-        let arguments = [self.context, index, next];
+        let arguments = [self.context, which, next];
         let call = self.builder.ins().call_indirect(self.signatures.call, function, &arguments);
         let answer = self.builder.inst_results(call)[0];
         let (done, not_done) = (self.builder.create_block(), self.builder.create_block());

@@ -1,49 +1,144 @@
-//! Host code in executable memory, and the way into it.
+//! The code arena: host code in memory that is executable and not writable, and how it is given back.
+//!
+//! Where the host can, the same pages are mapped twice, once to write and once to execute; else the one mapping changes its
+//! protection while code is written, which only its owner does, and not while it executes.
 
-#![expect(unsafe_code, reason = "makes host code executable and calls it")]
+#![expect(unsafe_code, reason = "maps files that nobody else knows")]
 
-use crate::context::JitContext;
-use memmap2::{Mmap, MmapMut};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::io;
 
-/// Host code in memory of its own that is executable and not writable.
-#[derive(Debug)]
+/// Code begins at multiples of this.
+const ALIGNMENT: usize = 16;
+/// The arena is emptied in this many parts.
+const SEGMENTS: usize = 16;
+/// What the largest region may take.
+const LEAST_SEGMENT_BYTES: usize = 128 << 10;
+
+/// A part of the arena; its code goes together.
+pub(crate) type Segment = usize;
+
+/// Host code in the arena.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct HostCode {
-    mapping: Mmap,
-    length: usize,
+    /// Its first instruction.
+    pub(crate) start: *const u8,
+    pub(crate) bytes: usize,
+    pub(crate) segment: Segment,
 }
 
-impl HostCode {
-    /// Maps `code`, which must be what `Compiler` made.
-    pub(crate) fn new(code: &[u8]) -> io::Result<Self> {
-        let mut mapping = MmapMut::map_anon(code.len().max(1))?;
-        mapping[..code.len()].copy_from_slice(code);
-        let mapping = mapping.make_exec()?;
-        synchronize_instruction_cache(&mapping);
-        Ok(Self { mapping, length: code.len() })
+// SAFETY: an address, which only the arena's owner turns into calls.
+unsafe impl Send for HostCode {}
+
+/// Executable memory of fixed size. When it is full, the oldest of its segments is used again.
+#[derive(Debug)]
+pub(crate) struct CodeArena {
+    views: Views,
+    segment_bytes: usize,
+    current: Segment,
+    /// Bytes used in the current segment.
+    used: usize,
+}
+
+#[derive(Debug)]
+enum Views {
+    Dual {
+        write: MmapMut,
+        execute: Mmap,
+    },
+    /// None only while code is written.
+    Single(Option<Mmap>),
+}
+
+impl CodeArena {
+    /// An arena of about `capacity` bytes, of which the host gives only what is used.
+    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+        let segment_bytes = (capacity / SEGMENTS).max(LEAST_SEGMENT_BYTES) & !0xfff;
+        let length = segment_bytes * SEGMENTS;
+        let views = match map_twice(length) {
+            Ok(views) => views,
+            Err(_) => Views::Single(Some(MmapMut::map_anon(length)?.make_exec()?)),
+        };
+        Ok(Self { views, segment_bytes, current: 0, used: 0 })
     }
 
-    /// The host instructions.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.mapping[..self.length]
+    /// The segment whose code must be given up before `bytes` more can be added, if there is not room enough.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> Option<Segment> {
+        if self.used + bytes <= self.segment_bytes {
+            return None;
+        }
+        self.current = (self.current + 1) % SEGMENTS;
+        self.used = 0;
+        Some(self.current)
     }
 
-    /// The address of the first one.
-    pub(crate) fn start(&self) -> *const u8 {
-        self.mapping.as_ptr()
+    /// Adds what `Compiler` made, for which `make_room` has been asked. None if it is larger than a segment.
+    pub(crate) fn add(&mut self, code: &[u8]) -> io::Result<Option<HostCode>> {
+        if self.used + code.len() > self.segment_bytes {
+            return Ok(None);
+        }
+        let at = self.current * self.segment_bytes + self.used;
+        self.used = (self.used + code.len()).next_multiple_of(ALIGNMENT).min(self.segment_bytes);
+        let start = self.views.write(at, code)?;
+        Ok(Some(HostCode { start, bytes: code.len(), segment: self.current }))
     }
 
-    /// Executes the translation; returns why it left.
-    pub(crate) fn enter(&self, context: &mut JitContext) -> u64 {
-        // SAFETY: the mapping starts with a function that the compiler wrote with this signature and the host's C
-        // calling convention.
-        let entry: extern "C" fn(*mut JitContext) -> u64 =
-            unsafe { std::mem::transmute(self.mapping.as_ptr()) };
-        // The function reads and writes `Vcpu` at the offsets of its fields, reads the TLB within its SETS entries, accesses
-        // guest RAM only through entries whose tag matches, and calls the functions in the context.
-        entry(&raw mut *context)
+    /// The host instructions of what was added, and constants behind them.
+    pub(crate) fn bytes(&self, code: &HostCode) -> &[u8] {
+        let memory = self.views.executable();
+        let at = code.start.addr().wrapping_sub(memory.as_ptr().addr());
+        memory.get(at..at + code.bytes).unwrap_or_default()
     }
 }
+
+impl Views {
+    fn executable(&self) -> &[u8] {
+        match self {
+            Self::Dual { execute, .. } => execute,
+            Self::Single(memory) => memory.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// Copies `code` to offset `at`, and returns where it is executed.
+    fn write(&mut self, at: usize, code: &[u8]) -> io::Result<*const u8> {
+        match self {
+            Self::Dual { write, .. } => write[at..at + code.len()].copy_from_slice(code),
+            Self::Single(memory) => {
+                let mapped = memory.take().ok_or(io::ErrorKind::OutOfMemory)?;
+                let mut writable = mapped.make_mut()?;
+                writable[at..at + code.len()].copy_from_slice(code);
+                *memory = Some(writable.make_exec()?);
+            }
+        }
+        let code = &self.executable()[at..at + code.len()];
+        synchronize_instruction_cache(code);
+        Ok(code.as_ptr())
+    }
+}
+
+/// Maps `length` bytes of new memory twice.
+#[cfg(target_os = "linux")]
+fn map_twice(length: usize) -> io::Result<Views> {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    let memory = memfd_create("rx86-code", MemfdFlags::CLOEXEC)?;
+    ftruncate(&memory, length as u64)?;
+    let memory = std::fs::File::from(memory);
+    let options = || {
+        let mut options = MmapOptions::new();
+        options.len(length);
+        options
+    };
+    // SAFETY: the file has no name, and only these two mappings know it: it is not shortened, and what is executed is
+    // written by `Views::write` alone, which nobody calls while code that it replaces is executed.
+    let (write, execute) = unsafe { (options().map_mut(&memory)?, options().map_exec(&memory)?) };
+    Ok(Views::Dual { write, execute })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn map_twice(_length: usize) -> io::Result<Views> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// x86 hosts keep instruction fetches coherent with stores.
 #[cfg(not(target_arch = "aarch64"))]
 fn synchronize_instruction_cache(_code: &[u8]) {}
@@ -66,4 +161,33 @@ fn synchronize_instruction_cache(code: &[u8]) {
     }
     // SAFETY: barriers.
     unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_where_it_was_put_and_the_oldest_segment_goes_first() {
+        let single = Views::Single(Some(MmapMut::map_anon(SEGMENTS << 12).unwrap().make_exec().unwrap()));
+        let dual = map_twice(SEGMENTS << 12).unwrap_or(Views::Single(None));
+        for views in [single, dual] {
+            if matches!(views, Views::Single(None)) {
+                continue;
+            }
+            let mut arena = CodeArena { views, segment_bytes: 1 << 12, current: 0, used: 0 };
+            let mut evicted = Vec::new();
+            for round in 0..2 * SEGMENTS as u8 + 3 {
+                let code = [round; 3000];
+                evicted.extend(arena.make_room(code.len()));
+                let added = arena.add(&code).unwrap().unwrap();
+                assert_eq!(arena.bytes(&added), code, "round {round}");
+                assert_eq!(added.start.addr() % ALIGNMENT, 0);
+            }
+            let expected: Vec<Segment> = (1..2 * SEGMENTS + 3).map(|round| round % SEGMENTS).collect();
+            assert_eq!(evicted, expected);
+            assert!(arena.make_room(5000).is_some());
+            assert!(arena.add(&[0; 5000]).unwrap().is_none(), "larger than a segment");
+        }
+    }
 }

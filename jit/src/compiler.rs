@@ -3,11 +3,10 @@
 use crate::context::{Call, LeaveKind};
 use crate::dead_code;
 use crate::region::{Node, Region};
+use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::types::I64;
-use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature};
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -15,7 +14,6 @@ use rx86_cpu::cpu::Cpu;
 use rx86_cpu::decode::{DecodeFailure, Semantics, decode};
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::mode::ModeKey;
-use std::mem::offset_of;
 
 /// Why there is no code for a region.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +53,9 @@ pub(crate) struct Translation {
 
 /// Translates regions. It keeps buffers between them; one for each thread that compiles.
 pub struct Compiler {
-    isa: OwnedTargetIsa,
-    context: Context,
-    builder: FunctionBuilderContext,
+    pub(crate) isa: OwnedTargetIsa,
+    pub(crate) context: Context,
+    pub(crate) builder: FunctionBuilderContext,
 }
 
 impl Compiler {
@@ -85,6 +83,8 @@ impl Compiler {
             ("enable_verifier", verifier),
             ("unwind_info", "false"),
             ("is_pic", "false"),
+            // The tail calling convention wants them.
+            ("preserve_frame_pointers", "true"),
         ] {
             flags.set(name, value).map_err(|error| host(error.to_string()))?;
         }
@@ -92,30 +92,9 @@ impl Compiler {
         Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new() })
     }
 
-    fn host_convention(&self) -> CallConv {
+    /// What the engine's functions are called with.
+    pub(crate) fn host_convention(&self) -> CallConv {
         CallConv::triple_default(self.isa.triple())
-    }
-
-    /// The thunk behind `JitContext::slow_access`: calls `JitContext::slow_function` and preserves all registers.
-    pub(crate) fn slow_access_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
-        let convention = self.host_convention();
-        self.context.clear();
-        self.context.func.signature = slow_access_signature();
-        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        let mut callee = Signature::new(convention);
-        callee.params.push(AbiParam::new(I64));
-        let callee = builder.import_signature(callee);
-        let entry = builder.create_block();
-        builder.append_block_params_for_function_params(entry);
-        builder.switch_to_block(entry);
-        let context = builder.block_params(entry)[0];
-        let offset = offset_of!(crate::context::JitContext, slow_function) as i32;
-        let function = builder.ins().load(I64, MemFlagsData::trusted(), context, offset);
-        builder.ins().call_indirect(callee, function, &[context]);
-        builder.ins().return_(&[]);
-        builder.seal_all_blocks();
-        builder.finalize(self.isa.frontend_config());
-        self.code(1)
     }
 
     /// Translates a region.
@@ -131,17 +110,12 @@ impl Compiler {
         let order = region.order();
         let convention = self.host_convention();
         self.context.clear();
-        let mut signature = Signature::new(convention);
-        signature.params.push(AbiParam::new(I64));
-        signature.returns.push(AbiParam::new(I64));
-        self.context.func.signature = signature;
+        self.context.func.signature = translation_signature();
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        let mut call = Signature::new(convention);
-        call.params.extend([AbiParam::new(I64); 3]);
-        call.returns.push(AbiParam::new(I64));
         let signatures = Signatures {
             slow_access: builder.import_signature(slow_access_signature()),
-            call: builder.import_signature(call),
+            call: builder.import_signature(signature(convention, 3, 1)),
+            dispatch: builder.import_signature(translation_signature()),
         };
         let translator = Translator::new(builder, signatures, region.predecessors());
         let mut work = Work { translator, mode, model, calls: Vec::new(), instructions: 0 };
@@ -165,7 +139,7 @@ impl Compiler {
     }
 
     /// The host code of the function that has been built.
-    fn code(&mut self, instructions: usize) -> Result<Vec<u8>, CompileError> {
+    pub(crate) fn code(&mut self, instructions: usize) -> Result<Vec<u8>, CompileError> {
         let compiled = self
             .context
             .compile(&*self.isa, &mut ControlPlane::default())
@@ -179,12 +153,6 @@ impl Compiler {
 /// A code generator for this architecture, with the features of this processor or the least that there is.
 fn isa_of_host(native: bool) -> Result<isa::Builder, CompileError> {
     cranelift_native::builder_with_options(native).map_err(|why| CompileError::Host(why.to_owned()))
-}
-
-fn slow_access_signature() -> Signature {
-    let mut signature = Signature::new(CallConv::PreserveAll);
-    signature.params.push(AbiParam::new(I64));
-    signature
 }
 
 /// A translation under way.
@@ -223,6 +191,9 @@ impl Work<'_> {
         {
             return Ok(length);
         }
+        if self.translator.system_instruction(&decoded.op, self.mode, &bytes[length..]) {
+            return Ok(length);
+        }
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;
         let (Semantics::Inline(run) | Semantics::Hard(run)) = interpreted.semantics;
         let call = Call { run, op: interpreted.op };
@@ -243,6 +214,7 @@ pub(crate) fn leave_kind(code: u64) -> LeaveKind {
     match code {
         0 => LeaveKind::Next,
         2 => LeaveKind::Exception,
+        3 => LeaveKind::Engine,
         _ => LeaveKind::Interpret,
     }
 }

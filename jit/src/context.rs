@@ -5,6 +5,8 @@
     reason = "turns the pointers that translated code is given back into what they point to"
 )]
 
+use crate::jumps::{JumpEntry, NO_TAG};
+use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
 use rx86_cpu::op::{Op, reg};
@@ -22,6 +24,8 @@ pub(crate) enum LeaveKind {
     Interpret = 1,
     /// A called function raised `JitContext::exception`; RIP is that of its instruction.
     Exception = 2,
+    /// As `Next`, but the engine has to look at what has happened before.
+    Engine = 3,
 }
 
 /// A function that translated code calls for one instruction.
@@ -42,7 +46,15 @@ pub(crate) struct JitContext {
     /// Calls `slow_access` with all registers preserved.
     pub(crate) slow_access: *const u8,
     /// `call`.
-    pub(crate) call: extern "C" fn(*mut JitContext, u64, u64) -> u64,
+    pub(crate) call: extern "C" fn(*mut JitContext, *const Call, u64) -> u64,
+    /// Goes on at RIP in another translation, or returns.
+    pub(crate) dispatch: *const u8,
+    /// The processor's `Attention` flags.
+    pub(crate) attention: *const u32,
+    /// The jump cache.
+    pub(crate) jumps: *const JumpEntry,
+    /// The mapping and mode, as the jump cache's entries have them; `NO_TAG` if the engine has to look first.
+    pub(crate) tag: u64,
     /// What the thunk at `slow_access` calls.
     pub(crate) slow_function: extern "C" fn(*mut JitContext),
     /// Instructions that may still be executed; translated code counts it down and may go below zero.
@@ -53,8 +65,8 @@ pub(crate) struct JitContext {
     /// Its result: the host address, or zero.
     pub(crate) host: u64,
     cpu: *mut Cpu,
-    calls: *const Call,
-    call_count: usize,
+    /// An instruction that changes the mode need not lead back to the engine.
+    chains: bool,
     exception: Option<Exception>,
 }
 
@@ -66,18 +78,30 @@ pub(crate) const RAISED: u64 = 1;
 const ENDED: u64 = 2;
 
 impl JitContext {
-    /// The context for executing on `cpu` a translation that makes `calls`. It must not outlive either.
-    pub(crate) fn new(cpu: &mut Cpu, calls: &[Call], slow_access: *const u8, budget: u64) -> Self {
+    /// The context for executing translations on `cpu`, from one to the next if `jumps` knows it. It must outlive none of
+    /// these.
+    pub(crate) fn new(
+        cpu: &mut Cpu,
+        thunks: &Thunks,
+        jumps: *const JumpEntry,
+        budget: u64,
+        chains: bool,
+    ) -> Self {
+        let tag = tag_of(cpu);
+        let tlb = tlb_of(cpu);
+        let attention = cpu.attention.as_ptr();
         let cpu: *mut Cpu = cpu;
-        // SAFETY: `cpu` is valid, and at TLB_OFFSET its MMU holds the pointer to the entries in use.
-        let (state, tlb) = unsafe {
-            let mmu = &raw const (*cpu).mmu;
-            (&raw mut (*cpu).state, mmu.byte_add(Mmu::TLB_OFFSET).cast::<*const TlbEntry>().read())
-        };
+        // SAFETY: `cpu` is valid.
+        let state = unsafe { &raw mut (*cpu).state };
         Self {
             state,
             tlb,
-            slow_access,
+            slow_access: thunks.slow_access(),
+            dispatch: thunks.dispatch(),
+            attention,
+            jumps,
+            tag,
+            chains,
             call,
             slow_function: slow_access_function,
             remaining: i64::try_from(budget).unwrap_or(i64::MAX),
@@ -85,8 +109,6 @@ impl JitContext {
             access: 0,
             host: 0,
             cpu,
-            calls: calls.as_ptr(),
-            call_count: calls.len(),
             exception: None,
         }
     }
@@ -95,6 +117,17 @@ impl JitContext {
     pub(crate) fn take_exception(&mut self) -> Option<Exception> {
         self.exception.take()
     }
+}
+
+/// The mapping and mode of `cpu`, as the jump cache's entries have them.
+pub(crate) fn tag_of(cpu: &Cpu) -> u64 {
+    cpu.mmu.generation() << 16 | u64::from(cpu.mode().0)
+}
+
+/// The TLB's entries in use.
+fn tlb_of(cpu: &Cpu) -> *const TlbEntry {
+    // SAFETY: at TLB_OFFSET an MMU holds the pointer to them.
+    unsafe { (&raw const cpu.mmu).byte_add(Mmu::TLB_OFFSET).cast::<*const TlbEntry>().read() }
 }
 
 /// Finds the host address of an access that the TLB did not know. Zero if the interpreter has to make it: it faults,
@@ -121,15 +154,12 @@ extern "C" fn slow_access_function(context: *mut JitContext) {
     context.host = host.map_or(0, |host| host.expose_provenance() as u64);
 }
 
-/// Executes call number `index` of the translation; `next` is RIP behind the instruction.
-extern "C" fn call(context: *mut JitContext, index: u64, next: u64) -> u64 {
-    // SAFETY: as in `slow_access_function`; `calls` is the translation's, which outlives its execution.
-    let (context, cpu, calls) = unsafe {
-        let calls = std::slice::from_raw_parts((*context).calls, (*context).call_count);
-        (&mut *context, &mut *(*context).cpu, calls)
-    };
-    let Some(Call { run, op }) = calls.get(index as usize) else { return RAISED };
+/// Executes the instruction of `call`, one of the translation's; `next` is RIP behind it.
+extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u64 {
+    // SAFETY: as in `slow_access_function`; the translation's calls outlive its execution.
+    let (context, cpu, Call { run, op }) = unsafe { (&mut *context, &mut *(*context).cpu, &*call) };
     let entry = cpu.state.rip();
+    let shadowed = cpu.state.sti_shadow;
     cpu.state.set_rip(next);
     if let Err(exception) = run(cpu, op) {
         let start = cpu.state.rip().wrapping_sub(u64::from(op.length));
@@ -137,9 +167,24 @@ extern "C" fn call(context: *mut JitContext, index: u64, next: u64) -> u64 {
         context.exception = Some(exception);
         return RAISED;
     }
+    cpu.state.sti_shadow &= !shadowed;
     if cpu.block_limit == 0 || cpu.state.regs[usize::from(reg::RIP)] != next {
+        context.after_block(cpu);
         return ENDED;
     }
     cpu.state.set_rip(entry);
     DONE
+}
+
+impl JitContext {
+    /// An instruction has ended its block: if nothing waits to be done at its border, another translation may go on, in what
+    /// may be a new mode and mapping.
+    fn after_block(&mut self, cpu: &mut Cpu) {
+        self.tag = NO_TAG;
+        if self.chains && cpu.is_undisturbed() {
+            cpu.block_limit = usize::MAX;
+            self.tag = tag_of(cpu);
+            self.tlb = tlb_of(cpu);
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! The JIT as the interpreter's hot tier: which code is translated when, and how translations are kept and entered.
 
-use crate::code::HostCode;
+use crate::code::{CodeArena, HostCode, Segment};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind};
+use crate::context::{Call, JitContext, LeaveKind, tag_of};
+use crate::jumps::JumpCache;
 use crate::region::Region;
+use crate::thunks::Thunks;
 use crate::worker::{Job, Worker};
 use rustc_hash::FxHashMap;
 use rx86_cpu::backend::TierStats;
@@ -21,7 +23,7 @@ pub struct JitConfig {
     pub threshold: u32,
     /// Translate on a thread of its own while the guest goes on, rather than at once.
     pub background: bool,
-    /// Host code kept, in bytes; when it is full, all is dropped.
+    /// Host code kept, in bytes; when it is full, the oldest goes.
     pub code_cache_bytes: usize,
 }
 
@@ -56,14 +58,15 @@ struct Pending {
 pub struct Jit {
     config: JitConfig,
     worker: Worker,
-    slow_access: HostCode,
+    thunks: Thunks,
+    arena: CodeArena,
+    jumps: JumpCache,
     /// By `TranslationId - 1`.
     installed: Vec<Option<Installed>>,
     by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     by_page: FxHashMap<u64, Vec<TranslationId>>,
     pending: FxHashMap<u64, Pending>,
     next_job: u64,
-    host_bytes: usize,
     stats: TierStats,
 }
 
@@ -77,17 +80,18 @@ impl Jit {
     /// A JIT for `cpu`'s model.
     pub fn new(cpu: &Cpu, config: JitConfig) -> Result<Self, CompileError> {
         let mut compiler = Compiler::for_host()?;
-        let slow_access = HostCode::new(&compiler.slow_access_thunk()?)?;
+        let thunks = Thunks::new(&mut compiler)?;
         Ok(Self {
             config,
             worker: Worker::new(compiler, cpu.model.clone(), config.background)?,
-            slow_access,
+            thunks,
+            arena: CodeArena::new(config.code_cache_bytes)?,
+            jumps: JumpCache::new(),
             installed: Vec::new(),
             by_entry: FxHashMap::default(),
             by_page: FxHashMap::default(),
             pending: FxHashMap::default(),
             next_job: 0,
-            host_bytes: 0,
             stats: TierStats::default(),
         })
     }
@@ -97,16 +101,15 @@ impl Jit {
         pending: Pending,
         translation: Translation,
     ) -> Option<(u64, ModeKey, TranslationId)> {
-        let code = HostCode::new(&translation.code).ok()?;
-        if self.host_bytes + code.bytes().len() > self.config.code_cache_bytes {
-            self.drop_all();
+        if let Some(segment) = self.arena.make_room(translation.code.len()) {
+            self.evict(segment);
         }
+        let code = self.arena.add(&translation.code).ok()??;
         let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
         let Pending { gpa, mode, region } = pending;
-        self.host_bytes += code.bytes().len();
         self.stats.regions += 1;
         self.stats.guest_instructions += u64::from(translation.instructions);
-        self.stats.host_bytes += code.bytes().len() as u64;
+        self.stats.host_bytes += code.bytes as u64;
         for &(piece, _) in &region.pieces {
             let ids = self.by_page.entry(piece >> 12).or_default();
             if ids.last() != Some(&id) {
@@ -127,17 +130,19 @@ impl Jit {
         Some((gpa, mode, id))
     }
 
-    fn drop_all(&mut self) {
-        self.stats.dropped += self.by_entry.len() as u64;
-        self.installed.iter_mut().for_each(|slot| *slot = None);
-        self.by_entry.clear();
-        self.by_page.clear();
-        self.host_bytes = 0;
+    /// Drops the translations of a segment.
+    fn evict(&mut self, segment: Segment) {
+        let is_in = |slot: &Option<Installed>| slot.as_ref().is_some_and(|one| one.code.segment == segment);
+        let ids = (1..).map_while(TranslationId::new).zip(&self.installed);
+        let evicted: Vec<TranslationId> = ids.filter(|(_, slot)| is_in(slot)).map(|(id, _)| id).collect();
+        for id in evicted {
+            self.remove(id);
+        }
     }
 
     fn remove(&mut self, id: TranslationId) {
         let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
-        self.host_bytes -= gone.code.bytes().len();
+        self.jumps.forget(&gone.code);
         self.stats.dropped += 1;
         if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
             self.by_entry.remove(&(gone.gpa, gone.mode));
@@ -197,8 +202,7 @@ impl HotTier for Jit {
         self.stats
     }
 
-    fn translate(&mut self, cpu: &Cpu, linear: u64, gpa: u64, code: &dyn CodeView) {
-        let mode = cpu.mode();
+    fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
         if self.by_entry.contains_key(&(gpa, mode)) {
             return;
         }
@@ -237,21 +241,22 @@ impl HotTier for Jit {
         self.by_entry.get(&(gpa, mode)).copied()
     }
 
-    fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64) -> TierExit {
+    fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit {
         let Some(Some(installed)) = self.installed.get_mut(translation.get() as usize - 1) else {
             return TierExit::Gone;
         };
         if !installed.fits(cpu) {
             return TierExit::Interpret;
         }
-        let mut context = JitContext::new(cpu, &installed.calls, self.slow_access.start(), budget);
-        let kind = leave_kind(installed.code.enter(&mut context));
+        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), budget, chains);
+        self.jumps.remember(cpu.state.rip(), tag_of(cpu), &installed.code, &installed.calls);
+        let kind = leave_kind(self.thunks.enter(&mut context, &installed.code, &installed.calls));
         let executed = (budget as i64).wrapping_sub(context.remaining) as u64;
         cpu.stats.instructions += executed;
         self.stats.instructions += executed;
         self.stats.entries += 1;
         match kind {
-            LeaveKind::Next => TierExit::Next,
+            LeaveKind::Next | LeaveKind::Engine => TierExit::Next,
             LeaveKind::Interpret => {
                 self.stats.left_to_interpret += 1;
                 TierExit::Interpret

@@ -55,9 +55,12 @@ mod compiler;
 mod context;
 mod dead_code;
 mod engine;
+mod jumps;
 pub mod listing;
 mod micro;
 mod region;
+mod system;
+mod thunks;
 mod translator;
 mod worker;
 

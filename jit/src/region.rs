@@ -76,7 +76,7 @@ enum End {
 }
 
 struct Growth<'a> {
-    code: &'a dyn CodeView,
+    code: &'a mut dyn CodeView,
     entry: u64,
     least_heat: u32,
     numbers: FxHashMap<(i64, Chain), usize>,
@@ -87,7 +87,7 @@ struct Growth<'a> {
 
 impl Region {
     /// The region that begins at the linear address `entry`; None if there is no decoded block.
-    pub(crate) fn grow(entry: u64, code: &dyn CodeView) -> Option<Self> {
+    pub(crate) fn grow(entry: u64, code: &mut dyn CodeView) -> Option<Self> {
         let first = code.block(entry)?;
         let mut growth = Growth {
             code,

@@ -30,7 +30,7 @@ struct HotCode {
 }
 
 impl CodeView for HotCode {
-    fn block(&self, linear: u64) -> Option<HotBlock> {
+    fn block(&mut self, linear: u64) -> Option<HotBlock> {
         let from = linear.checked_sub(START)? as usize;
         let mut end = from;
         loop {
@@ -59,8 +59,8 @@ fn translate(compiler: &mut Compiler, program: Program) -> (String, String) {
     program(&mut assembler).expect("instructions that exist");
     let bytes = assembler.assemble(START).expect("instructions that can be encoded");
     let guest = Listing::straight(&bytes, START);
-    let code = HotCode { bytes, mode: mode() };
-    let region = compiler.translate_region(START, &code, code.mode, &CpuModel::max());
+    let mut code = HotCode { bytes, mode: mode() };
+    let region = compiler.translate_region(START, &mut code, mode(), &CpuModel::max());
     let region = region.expect("there is code").expect("the code can be translated");
     let host = Listing::reachable(region.host_code());
     let in_loop = |listing: &Listing| match listing.shortest_loop() {

@@ -33,6 +33,11 @@ impl Attention {
         self.0.fetch_and(!bits, Ordering::AcqRel);
     }
 
+    /// Where generated code finds the flags, which change under it.
+    pub fn as_ptr(&self) -> *const u32 {
+        self.0.as_ptr().cast_const()
+    }
+
     /// All flags now set.
     #[inline(always)]
     pub fn peek(&self) -> u32 {

@@ -155,6 +155,9 @@ pub(crate) struct ViewTlb {
 }
 
 impl ViewTlb {
+    /// Not inlined: it is built on the stack, and to make room for that there costs more than its callers.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
             entries: std::array::from_fn(TlbEntry::invalid),

@@ -4,6 +4,7 @@ use super::Interpreter;
 use super::blocks::BlockId;
 use super::tier::HotTier;
 use crate::backend::{Exit, ResetKind, X86Ops};
+use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::mode::ModeKey;
 use crate::op::Op;
@@ -13,6 +14,29 @@ use rx86_softmmu::Attention;
 
 /// `Op::code` of the instructions that deliver an interrupt themselves.
 const SOFTWARE_INTERRUPTS: [u16; 3] = [Code::Int_imm8 as u16, Code::Int3 as u16, Code::Into as u16];
+
+impl Cpu {
+    /// Whether nothing is to be done at an instruction border that follows an end of block (`Interpreter::between_blocks`
+    /// says what may be), so that the next block may follow at once.
+    pub fn is_undisturbed(&self) -> bool {
+        self.attention.peek() == 0
+            && self.exit.is_none()
+            && self.pending_exception.is_none()
+            && !self.pv_eoi_deferred
+            && self.state.activity == Activity::Active
+            && !self.code_map.has_writes()
+            && !self.must_step()
+    }
+
+    /// Whether the next instruction must be executed alone.
+    fn must_step(&self) -> bool {
+        let state = &self.state;
+        state.flags.system & (bits::RFLAGS_TF | bits::RFLAGS_RF) != 0
+            || state.sti_shadow
+            || state.mov_ss_shadow
+            || self.code_breakpoints_armed()
+    }
+}
 
 impl<T: HotTier> Interpreter<T> {
     /// Does what is due at an instruction border. Returns why `run` must return, if it must.
@@ -53,7 +77,7 @@ impl<T: HotTier> Interpreter<T> {
             self.window_requested = false;
             return Some(Exit::InterruptWindow);
         }
-        self.stepping = self.must_step();
+        self.stepping = self.tracing || self.cpu.must_step();
         None
     }
 
@@ -96,16 +120,6 @@ impl<T: HotTier> Interpreter<T> {
                 self.cpu.attention.raise(Attention::INTERRUPT);
             }
         }
-    }
-
-    /// Whether the next instruction must be executed alone.
-    fn must_step(&self) -> bool {
-        let state = &self.cpu.state;
-        self.tracing
-            || state.flags.system & (bits::RFLAGS_TF | bits::RFLAGS_RF) != 0
-            || state.sti_shadow
-            || state.mov_ss_shadow
-            || self.cpu.code_breakpoints_armed()
     }
 
     /// `X86Ops::step`.

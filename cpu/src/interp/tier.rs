@@ -37,7 +37,7 @@ pub struct HotBlock {
 /// What a tier may look at when it chooses what to translate.
 pub trait CodeView {
     /// The decoded block at a linear address in the current mapping and mode.
-    fn block(&self, linear: u64) -> Option<HotBlock>;
+    fn block(&mut self, linear: u64) -> Option<HotBlock>;
 }
 
 /// A faster executor for blocks that are executed often.
@@ -49,14 +49,15 @@ pub trait HotTier: Send {
 
     /// How often the interpreter executes a block before it asks for a translation.
     fn threshold(&self) -> u32;
-    /// Asks for a translation of the code at `linear`, physical address `gpa`. It may come at once or later.
-    fn translate(&mut self, cpu: &Cpu, linear: u64, gpa: u64, code: &dyn CodeView);
+    /// Asks for a translation of the code at `linear`, physical address `gpa`, in `mode`. It may come at once or later.
+    fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView);
     /// Takes the translations that have been finished since the last call, with the physical address they begin at.
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)>;
     /// The valid translation that begins at a physical address, for a block that was decoded again.
     fn find(&self, gpa: u64, mode: ModeKey) -> Option<TranslationId>;
-    /// Executes a translation, of which RIP is the first instruction, for about `budget` instructions.
-    fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64) -> TierExit;
+    /// Executes a translation, of which RIP is the first instruction, and what follows it, for about `budget` instructions.
+    /// Unless `chains`, it returns wherever a block was ended (`Cpu::end_block`), else only if `Cpu::is_undisturbed` denies.
+    fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit;
     /// Drops what was translated from `bytes` bytes at `gpa`, within one page. Returns how many translations went.
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize;
     /// The pieces of memory in a physical page that translations were made from.
@@ -76,14 +77,14 @@ impl HotTier for NoTier {
     fn threshold(&self) -> u32 {
         u32::MAX
     }
-    fn translate(&mut self, _cpu: &Cpu, _linear: u64, _gpa: u64, _code: &dyn CodeView) {}
+    fn translate(&mut self, _linear: u64, _gpa: u64, _mode: ModeKey, _code: &mut dyn CodeView) {}
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)> {
         Vec::new()
     }
     fn find(&self, _gpa: u64, _mode: ModeKey) -> Option<TranslationId> {
         None
     }
-    fn run(&mut self, _cpu: &mut Cpu, _translation: TranslationId, _budget: u64) -> TierExit {
+    fn run(&mut self, _cpu: &mut Cpu, _translation: TranslationId, _budget: u64, _chains: bool) -> TierExit {
         TierExit::Gone
     }
     fn invalidate(&mut self, _gpa: u64, _bytes: u64) -> usize {

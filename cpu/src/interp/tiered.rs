@@ -6,6 +6,7 @@ use super::tier::{CodeView, HotBlock, HotTier, TierExit};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::mode::ModeKey;
+use rx86_softmmu::Access;
 
 impl<T: HotTier> Interpreter<T> {
     /// Executes a block by its translation, or interprets it and counts. `end` is the count of instructions at which the
@@ -26,9 +27,14 @@ impl<T: HotTier> Interpreter<T> {
         let budget = end.saturating_sub(self.cpu.stats.instructions);
         // Anything but zero: instructions that want the block to end set it to zero.
         self.cpu.block_limit = usize::MAX;
-        match self.tier.run(&mut self.cpu, translation, budget) {
+        match self.tier.run(&mut self.cpu, translation, budget, !self.window_requested) {
             TierExit::Next => Ok(()),
             TierExit::Exception(exception) => Err(exception),
+            TierExit::Interpret if self.cpu.state.sti_shadow => {
+                // That instruction is executed alone.
+                self.cpu.end_block();
+                Ok(())
+            }
             TierExit::Interpret => {
                 let id = self.next_block()?;
                 self.execute(id)
@@ -48,8 +54,9 @@ impl<T: HotTier> Interpreter<T> {
         let Some(gpa) = self.blocks.get(id).map(|block| block.gpa) else { return };
         // Only 64-bit code is translated, and there the instruction pointer is the linear address.
         if self.cpu.mode().has(ModeKey::LONG64) {
-            let view = View { cpu: &self.cpu, blocks: &self.blocks };
-            self.tier.translate(&self.cpu, self.cpu.state.rip(), gpa, &view);
+            let (rip, mode) = (self.cpu.state.rip(), self.cpu.mode());
+            let mut view = View { cpu: &mut self.cpu, blocks: &self.blocks };
+            self.tier.translate(rip, gpa, mode, &mut view);
         }
         self.take_finished();
     }
@@ -70,13 +77,14 @@ impl<T: HotTier> Interpreter<T> {
 
 /// The decoded blocks of the current mapping.
 struct View<'a> {
-    cpu: &'a Cpu,
+    cpu: &'a mut Cpu,
     blocks: &'a BlockCache,
 }
 
 impl CodeView for View<'_> {
-    fn block(&self, linear: u64) -> Option<HotBlock> {
-        let gpa = self.cpu.mmu.gpa_for_fetch(linear)?;
+    fn block(&mut self, linear: u64) -> Option<HotBlock> {
+        // A hot block need not be in the TLB: the interpreter finds it without.
+        let gpa = self.cpu.mmu.translate(linear, Access::Fetch).ok()?.gpa;
         let block = self.blocks.find(gpa, self.cpu.mode()).and_then(|id| self.blocks.get(id))?;
         let mut bytes = Vec::with_capacity(block.length_bytes as usize);
         for (gpa, length) in block.pieces() {

@@ -1,0 +1,58 @@
+//! The jump cache: where translated code finds the translation that goes on at an RIP, without the engine.
+
+use crate::code::HostCode;
+use crate::context::Call;
+
+/// Entries; a power of two.
+pub(crate) const ENTRIES: usize = 4096;
+
+/// Says that the translation of the code at `rip` may be entered, in the mapping and mode of `tag`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct JumpEntry {
+    pub(crate) rip: u64,
+    pub(crate) tag: u64,
+    /// The address of its host code.
+    pub(crate) code: u64,
+    /// The address of its `Call`s.
+    pub(crate) calls: u64,
+}
+
+/// Never the tag of a mapping.
+pub(crate) const NO_TAG: u64 = u64::MAX;
+
+const EMPTY: JumpEntry = JumpEntry { rip: 0, tag: NO_TAG, code: 0, calls: 0 };
+
+/// The entries, each where the low bits of `rip ^ rip >> SHIFT` say. `thunks` has the same as host code.
+#[derive(Debug)]
+pub(crate) struct JumpCache {
+    entries: Box<[JumpEntry; ENTRIES]>,
+}
+
+/// Distance of the RIP's bits that are combined.
+pub(crate) const SHIFT: u32 = 12;
+
+impl JumpCache {
+    pub(crate) fn new() -> Self {
+        Self { entries: Box::new([EMPTY; ENTRIES]) }
+    }
+
+    pub(crate) fn remember(&mut self, rip: u64, tag: u64, code: &HostCode, calls: &[Call]) {
+        let slot = (rip ^ rip >> SHIFT) as usize & (ENTRIES - 1);
+        let code = code.start.expose_provenance() as u64;
+        let calls = calls.as_ptr().expose_provenance() as u64;
+        self.entries[slot] = JumpEntry { rip, tag, code, calls };
+    }
+
+    /// Forgets the translation whose code this is.
+    pub(crate) fn forget(&mut self, code: &HostCode) {
+        let code = code.start.addr() as u64;
+        for entry in self.entries.iter_mut().filter(|entry| entry.code == code) {
+            *entry = EMPTY;
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const JumpEntry {
+        self.entries.as_ptr()
+    }
+}

@@ -1,0 +1,183 @@
+//! The few functions that all translations share: the way into translated code, from one translation to the next, and to
+//! the functions of the engine with all registers preserved.
+//!
+//! Translations go on to each other by jumps, so that the stack does not grow.
+
+#![expect(unsafe_code, reason = "enters host code")]
+
+use crate::code::{CodeArena, HostCode};
+use crate::compiler::{CompileError, Compiler};
+use crate::context::{Call, JitContext, LeaveKind};
+use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
+use crate::translator::register_offset;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{I32, I64};
+use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature, Value};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::FunctionBuilder;
+use rx86_cpu::op::reg;
+use std::mem::offset_of;
+
+/// The shared functions, and the memory they are in.
+#[derive(Debug)]
+pub(crate) struct Thunks {
+    _memory: CodeArena,
+    enter: HostCode,
+    dispatch: HostCode,
+    slow_access: HostCode,
+}
+
+/// The convention of translations, which only `enter` calls: none of their registers need be preserved. That of Winch
+/// preserves none; that it can do the jumps between functions that are needed here, too, Cranelift's verifier does not
+/// know, which debug builds run.
+const CONVENTION: CallConv =
+    if cfg!(all(target_arch = "x86_64", not(debug_assertions))) { CallConv::Winch } else { CallConv::Tail };
+
+/// Parameters: the `JitContext`, and the translation's `Call`s. Result: a `LeaveKind`.
+pub(crate) fn translation_signature() -> Signature {
+    signature(CONVENTION, 2, 1)
+}
+
+/// Parameter: the `JitContext`. All registers are preserved.
+pub(crate) fn slow_access_signature() -> Signature {
+    signature(CallConv::PreserveAll, 1, 0)
+}
+
+/// A signature of so many 64-bit integers.
+pub(crate) fn signature(convention: CallConv, parameters: usize, results: usize) -> Signature {
+    let mut signature = Signature::new(convention);
+    signature.params.resize(parameters, AbiParam::new(I64));
+    signature.returns.resize(results, AbiParam::new(I64));
+    signature
+}
+
+impl Thunks {
+    pub(crate) fn new(compiler: &mut Compiler) -> Result<Self, CompileError> {
+        let mut memory = CodeArena::new(0)?;
+        let mut add = |code: Vec<u8>| {
+            let added = memory.add(&code)?;
+            added.ok_or_else(|| CompileError::Map(std::io::ErrorKind::OutOfMemory.into()))
+        };
+        let enter = add(compiler.enter_thunk()?)?;
+        let dispatch = add(compiler.dispatch_thunk()?)?;
+        let slow_access = add(compiler.slow_access_thunk()?)?;
+        Ok(Self { _memory: memory, enter, dispatch, slow_access })
+    }
+
+    /// What translations go on through when they have stored an RIP.
+    pub(crate) fn dispatch(&self) -> *const u8 {
+        self.dispatch.start
+    }
+
+    pub(crate) fn slow_access(&self) -> *const u8 {
+        self.slow_access.start
+    }
+
+    /// Executes the translation at `code`, and those that it leads to; returns why the last one left.
+    pub(crate) fn enter(&self, context: &mut JitContext, code: &HostCode, calls: &[Call]) -> u64 {
+        // SAFETY: `enter` is the function that `enter_thunk` makes, in the host's C calling convention.
+        let enter: extern "C" fn(*mut JitContext, *const u8, *const Call) -> u64 =
+            unsafe { std::mem::transmute(self.enter.start) };
+        // Translations read and write `Vcpu` at the offsets of its fields, read the TLB within its SETS entries, access
+        // guest RAM only through entries whose tag matches, and call the functions in the context.
+        enter(&raw mut *context, code.start, calls.as_ptr())
+    }
+}
+
+impl Compiler {
+    /// A function with the body that `build` makes of its parameters.
+    fn thunk(
+        &mut self,
+        signature: Signature,
+        build: impl FnOnce(&mut FunctionBuilder<'_>, &[Value]),
+    ) -> Result<Vec<u8>, CompileError> {
+        self.context.clear();
+        self.context.func.signature = signature;
+        let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
+        let entry = builder.create_block();
+        builder.append_block_params_for_function_params(entry);
+        builder.switch_to_block(entry);
+        let parameters = builder.block_params(entry).to_vec();
+        build(&mut builder, &parameters);
+        builder.seal_all_blocks();
+        builder.finalize(self.isa.frontend_config());
+        self.code(1)
+    }
+
+    /// From the engine into a translation.
+    fn enter_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
+        let convention = self.host_convention();
+        self.thunk(signature(convention, 3, 1), |builder, parameters| {
+            let callee = builder.import_signature(translation_signature());
+            let [context, code, calls] = parameters else { unreachable!("three parameters were asked for") };
+            let call = builder.ins().call_indirect(callee, *code, &[*context, *calls]);
+            let kind = builder.inst_results(call)[0];
+            builder.ins().return_(&[kind]);
+        })
+    }
+
+    /// From one translation, which has stored the state, to the one that goes on at RIP: if the budget is not spent, nobody
+    /// wants attention, and the jump cache knows it. Else back to the engine.
+    fn dispatch_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
+        self.thunk(translation_signature(), |builder, parameters| {
+            let context = parameters[0];
+            let flags = MemFlagsData::trusted();
+            let load = |builder: &mut FunctionBuilder<'_>, base: Value, offset: usize| {
+                builder.ins().load(I64, flags, base, offset as i32)
+            };
+            let blocks = [(); 4].map(|()| builder.create_block());
+            let [undisturbed, look, check, go] = blocks;
+            let back = builder.create_block();
+            let remaining = load(builder, context, offset_of!(JitContext, remaining));
+            let goes_on = builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, remaining, 0);
+            builder.ins().brif(goes_on, undisturbed, &[], back, &[]);
+
+            builder.switch_to_block(undisturbed);
+            let attention = load(builder, context, offset_of!(JitContext, attention));
+            let attention = builder.ins().load(I32, flags, attention, 0);
+            builder.ins().brif(attention, back, &[], look, &[]);
+
+            builder.switch_to_block(look);
+            let state = load(builder, context, offset_of!(JitContext, state));
+            let rip = load(builder, state, register_offset(usize::from(reg::RIP)));
+            let jumps = load(builder, context, offset_of!(JitContext, jumps));
+            let tag = load(builder, context, offset_of!(JitContext, tag));
+            let shifted = builder.ins().ushr_imm_u(rip, i64::from(SHIFT));
+            let mixed = builder.ins().bxor(rip, shifted);
+            let slot = builder.ins().band_imm_u(mixed, ENTRIES as i64 - 1);
+            let offset = builder.ins().imul_imm_u(slot, size_of::<JumpEntry>() as i64);
+            let entry = builder.ins().iadd(jumps, offset);
+            let entry_rip = load(builder, entry, offset_of!(JumpEntry, rip));
+            let same = builder.ins().icmp(IntCC::Equal, entry_rip, rip);
+            builder.ins().brif(same, check, &[], back, &[]);
+
+            builder.switch_to_block(check);
+            let entry_tag = load(builder, entry, offset_of!(JumpEntry, tag));
+            let same = builder.ins().icmp(IntCC::Equal, entry_tag, tag);
+            builder.ins().brif(same, go, &[], back, &[]);
+
+            builder.switch_to_block(go);
+            let code = load(builder, entry, offset_of!(JumpEntry, code));
+            let calls = load(builder, entry, offset_of!(JumpEntry, calls));
+            let callee = builder.import_signature(translation_signature());
+            builder.ins().return_call_indirect(callee, code, &[context, calls]);
+
+            builder.switch_to_block(back);
+            let kind = builder.ins().iconst(I64, LeaveKind::Next as i64);
+            builder.ins().return_(&[kind]);
+        })
+    }
+
+    /// The function behind `JitContext::slow_access`: calls `JitContext::slow_function` and preserves all registers.
+    fn slow_access_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
+        let convention = self.host_convention();
+        self.thunk(slow_access_signature(), |builder, parameters| {
+            let callee = builder.import_signature(signature(convention, 1, 0));
+            let context = parameters[0];
+            let offset = offset_of!(JitContext, slow_function) as i32;
+            let function = builder.ins().load(I64, MemFlagsData::trusted(), context, offset);
+            builder.ins().call_indirect(callee, function, &[context]);
+            builder.ins().return_(&[]);
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! `Translator`: the state of translating a region.
+
+mod leaving;
+mod nodes;
+mod values;
+
+use crate::context::{JitContext, LeaveKind};
+use cranelift_codegen::ir::types::{I64, Type};
+use cranelift_codegen::ir::{
+    AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, SigRef, Value,
+};
+use cranelift_frontend::{FunctionBuilder, Variable};
+use rx86_cpu::op::reg;
+use rx86_cpu::state::{ArithFlags, Flags, Vcpu};
+use std::mem::offset_of;
+
+/// The translator has no code for this instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Untranslatable;
+
+/// What a node knows of registers and flags, as SSA values. What it does not know is in the variables.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    /// Values of the sixteen general registers, where known.
+    registers: [Option<Value>; 16],
+    /// Bit n: register n was set since the region began, as far as this node knows.
+    dirty: u16,
+    flags: Option<ArithFlags<Value>>,
+    flags_dirty: bool,
+    /// The flags are those of this comparison.
+    difference: Option<Difference>,
+}
+
+/// `a - b` in integers of a type.
+#[derive(Clone, Copy)]
+pub(crate) struct Difference {
+    pub(crate) a: Value,
+    pub(crate) b: Value,
+    pub(crate) width: Type,
+}
+
+impl Held {
+    const NOTHING: Self =
+        Self { registers: [None; 16], dirty: 0, flags: None, flags_dirty: false, difference: None };
+}
+
+/// Kinds of memory that never overlap, for Cranelift's alias analysis.
+pub(crate) struct Regions {
+    /// `JitContext`, which the code only reads.
+    pub(crate) context: MemFlagsData,
+    /// `Vcpu`.
+    pub(crate) state: MemFlagsData,
+    /// The software TLB, which the code only reads.
+    pub(crate) tlb: MemFlagsData,
+    /// Guest RAM; no alignment is known.
+    pub(crate) guest: MemFlagsData,
+    /// What the code and the functions it calls tell each other in `JitContext`.
+    pub(crate) exchange: MemFlagsData,
+}
+
+impl Regions {
+    fn new(graph: &mut DataFlowGraph) -> Self {
+        let mut region = |user_id, description: &'static str| {
+            let data = AliasRegionData { user_id, description: description.into() };
+            Some(graph.alias_regions.insert(data))
+        };
+        let constant = MemFlagsData::trusted().with_readonly().with_can_move();
+        Self {
+            context: constant.with_alias_region(region(0, "context")),
+            state: MemFlagsData::trusted().with_alias_region(region(1, "state")),
+            tlb: MemFlagsData::trusted().with_alias_region(region(2, "tlb")),
+            guest: MemFlagsData::new().with_notrap().with_alias_region(region(3, "guest")),
+            exchange: MemFlagsData::trusted().with_alias_region(region(4, "exchange")),
+        }
+    }
+}
+
+/// Where a leave continues.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// This many bytes from the region's first.
+    Offset(i64),
+    /// An RIP.
+    Address(Value),
+    /// What `Vcpu` holds is right.
+    Kept,
+}
+
+/// A way out of the region, whose code is emitted behind the region's own.
+struct Leave {
+    block: Block,
+    node: usize,
+    held: Held,
+    place: Place,
+    /// Instructions to take off `Translator::remaining` as it is where the way out begins.
+    retired: i64,
+    kind: LeaveKind,
+    /// Registers (bit n: register n) and flags of which `Vcpu` has the newest value.
+    kept: Kept,
+}
+
+/// What need not be stored.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Kept {
+    pub(crate) registers: u16,
+    pub(crate) flags: bool,
+}
+
+/// What a node leaves behind when it is translated.
+#[derive(Clone, Copy, Default)]
+struct NodeEnd {
+    /// Registers that are set in the node, or that it knows to have been set before.
+    dirty: u16,
+    flags_dirty: bool,
+}
+
+/// How a node ends.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// Behind its last instruction.
+    Next,
+    /// Where a value says.
+    Target(Value),
+    /// At an offset if a value is not zero, else behind its last instruction.
+    Branch { taken: i64, condition: Value },
+    /// Before the instruction that is next; the interpreter executes it.
+    Interpret,
+}
+
+/// Translates a region: implements `MicroOps` (in `micro`) by emitting Cranelift IR.
+pub(crate) struct Translator<'a> {
+    pub(crate) builder: FunctionBuilder<'a>,
+    pub(crate) regions: Regions,
+    /// The signatures of `JitContext::slow_access` and `JitContext::call`.
+    pub(crate) signatures: Signatures,
+    /// Pointer to the `JitContext`.
+    pub(crate) context: Value,
+    /// Pointer to the first of the translation's `Call`s.
+    pub(crate) calls: Value,
+    /// Pointer to the `Vcpu`.
+    pub(crate) state: Value,
+    /// Pointer to the TLB's entries.
+    pub(crate) tlb: Value,
+    /// RIP of the region's first instruction.
+    entry_rip: Value,
+    registers: [Variable; 16],
+    flags: [Variable; 2],
+    /// Instructions that may still be executed before the region has to be left; negative when it is over.
+    remaining: Variable,
+    /// For each node its first block and the nodes that lead to it.
+    nodes: Vec<(Block, Vec<usize>)>,
+    /// Nodes that are led to.
+    reached: Vec<bool>,
+    /// For each node that is done, what it knows.
+    done: Vec<Option<Held>>,
+    ends: Vec<NodeEnd>,
+    node: usize,
+    held: Held,
+    /// `held` as it was before the current instruction.
+    before: Held,
+    /// The current instruction's first byte, and the one behind it, from the region's first.
+    start: i64,
+    end: i64,
+    /// Where the instruction before the current one begins.
+    previous: i64,
+    /// Instructions of the current node that are done.
+    retired: u32,
+    /// Where the current instruction's side exits lead, if it has any.
+    side_exit: Option<Block>,
+    leaves: Vec<Leave>,
+    /// The next instruction is the one behind an STI.
+    pub(crate) in_sti_shadow: bool,
+    ending: Ending,
+    extent: (i64, i64),
+    /// The last target known to be canonical.
+    checked: Option<Value>,
+    /// The last cut: a value, the type it was cut to, the result. An instruction that names a register twice then has one
+    /// value for both.
+    cut: Option<(Value, Type, Value)>,
+}
+
+/// Signatures of the functions in `JitContext` that translated code calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Signatures {
+    pub(crate) slow_access: SigRef,
+    pub(crate) call: SigRef,
+    pub(crate) dispatch: SigRef,
+}
+
+impl<'a> Translator<'a> {
+    /// Begins the function's body: loads what `Vcpu` holds. `predecessors`: for each node, the nodes that lead to it.
+    pub(crate) fn new(
+        mut builder: FunctionBuilder<'a>,
+        signatures: Signatures,
+        predecessors: Vec<Vec<usize>>,
+    ) -> Self {
+        let regions = Regions::new(&mut builder.func.dfg);
+        let entry = builder.create_block();
+        builder.append_block_params_for_function_params(entry);
+        builder.switch_to_block(entry);
+        let (context, calls) = (builder.block_params(entry)[0], builder.block_params(entry)[1]);
+        let pointer = |builder: &mut FunctionBuilder<'_>, offset: usize| {
+            builder.ins().load(I64, regions.context, context, offset as i32)
+        };
+        let state = pointer(&mut builder, offset_of!(JitContext, state));
+        let tlb = pointer(&mut builder, offset_of!(JitContext, tlb));
+        let variable = |builder: &mut FunctionBuilder<'_>, flags, base, offset: usize| {
+            let variable = builder.declare_var(I64);
+            let value = builder.ins().load(I64, flags, base, offset as i32);
+            builder.def_var(variable, value);
+            variable
+        };
+        let registers = std::array::from_fn(|number| {
+            variable(&mut builder, regions.state, state, register_offset(number))
+        });
+        let flags = [result_offset(), aux_offset()]
+            .map(|offset| variable(&mut builder, regions.state, state, offset));
+        let offset = offset_of!(JitContext, remaining);
+        let remaining = variable(&mut builder, regions.exchange, context, offset);
+        let rip = register_offset(usize::from(reg::RIP)) as i32;
+        let entry_rip = builder.ins().load(I64, regions.state, state, rip);
+        let nodes: Vec<(Block, Vec<usize>)> =
+            predecessors.into_iter().map(|from| (builder.create_block(), from)).collect();
+        builder.ins().jump(nodes[0].0, &[]);
+        let count = nodes.len();
+        let mut reached = vec![false; count];
+        reached[0] = true;
+        Self {
+            builder,
+            regions,
+            signatures,
+            context,
+            calls,
+            state,
+            tlb,
+            entry_rip,
+            registers,
+            flags,
+            remaining,
+            nodes,
+            reached,
+            done: vec![None; count],
+            ends: vec![NodeEnd::default(); count],
+            node: 0,
+            held: Held::NOTHING,
+            before: Held::NOTHING,
+            start: 0,
+            end: 0,
+            previous: 0,
+            retired: 0,
+            side_exit: None,
+            leaves: Vec::new(),
+            in_sti_shadow: false,
+            ending: Ending::Next,
+            extent: (0, 0),
+            checked: None,
+            cut: None,
+        }
+    }
+}
+
+pub(crate) fn register_offset(number: usize) -> usize {
+    offset_of!(Vcpu, regs) + 8 * number
+}
+
+pub(crate) fn result_offset() -> usize {
+    offset_of!(Vcpu, flags) + offset_of!(Flags, arith) + offset_of!(ArithFlags<u64>, result)
+}
+
+pub(crate) fn aux_offset() -> usize {
+    offset_of!(Vcpu, flags) + offset_of!(Flags, arith) + offset_of!(ArithFlags<u64>, aux)
+}

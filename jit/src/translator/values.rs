@@ -1,0 +1,142 @@
+//! What translated code computes with: the state it holds, addresses of code, and constants.
+
+use super::{Difference, Translator};
+use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
+use cranelift_codegen::ir::types::{I64, Type};
+use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value, ValueDef};
+use rx86_cpu::op::reg;
+use rx86_cpu::state::ArithFlags;
+
+impl Translator<'_> {
+    pub(crate) fn load_state(&mut self, offset: usize) -> Value {
+        self.builder.ins().load(I64, self.regions.state, self.state, offset as i32)
+    }
+
+    pub(crate) fn store_state(&mut self, value: Value, offset: usize) {
+        self.builder.ins().store(self.regions.state, value, self.state, offset as i32);
+    }
+
+    pub(crate) fn store_exchange(&mut self, value: Value, offset: usize) {
+        self.builder.ins().store(self.regions.exchange, value, self.context, offset as i32);
+    }
+
+    /// RIP at `offset` bytes from the region's start. It is always relative, so a region does not depend on the linear
+    /// address it runs at.
+    pub(crate) fn rip_at(&mut self, offset: i64) -> Value {
+        self.add_constant(self.entry_rip, offset as u64)
+    }
+
+    /// RIP as instructions see it: behind the current one.
+    pub(crate) fn next_rip(&mut self, displacement: u64) -> Value {
+        self.rip_at(self.end.wrapping_add(displacement as i64))
+    }
+
+    /// If `value` is an RIP at a fixed distance from the region's start: that distance.
+    pub(super) fn static_offset(&self, value: Value) -> Option<i64> {
+        let graph = &self.builder.func.dfg;
+        let value = graph.resolve_aliases(value);
+        if value == self.entry_rip {
+            return Some(0);
+        }
+        let ValueDef::Result(instruction, _) = graph.value_def(value) else { return None };
+        let InstructionData::Binary { opcode: Opcode::Iadd, args } = graph.insts[instruction] else {
+            return None;
+        };
+        let constant = self.constant_value(args[1])?;
+        Some(self.static_offset(args[0])?.wrapping_add(constant as i64))
+    }
+
+    pub(crate) fn add_constant(&mut self, value: Value, constant: u64) -> Value {
+        if constant == 0 { value } else { self.builder.ins().iadd_imm_s(value, constant as i64) }
+    }
+
+    /// All 64 bits of the register in a slot of `Vcpu::regs`.
+    pub(crate) fn register(&mut self, slot: u8) -> Value {
+        let number = match slot & 31 {
+            reg::RIP => return self.next_rip(0),
+            number @ 0..16 => usize::from(number),
+            _ => return self.builder.ins().iconst(I64, 0),
+        };
+        if let Some(value) = self.held.registers[number] {
+            return value;
+        }
+        let value = self.builder.use_var(self.registers[number]);
+        *self.held.registers[number].insert(value)
+    }
+
+    /// Replaces all 64 bits of a general register.
+    pub(crate) fn set_register(&mut self, slot: u8, value: Value) {
+        let number = usize::from(slot & 15);
+        self.held.registers[number] = Some(value);
+        self.held.dirty |= 1 << number;
+    }
+
+    pub(crate) fn arithmetic_flags(&mut self) -> ArithFlags<Value> {
+        if let Some(flags) = self.held.flags {
+            return flags;
+        }
+        let flags = self.flags_of_variables();
+        *self.held.flags.insert(flags)
+    }
+
+    pub(crate) fn set_arithmetic_flags(&mut self, flags: ArithFlags<Value>) {
+        self.held.flags = Some(flags);
+        self.held.flags_dirty = true;
+        self.held.difference = None;
+    }
+
+    /// Remembers that the flags just set are those of a comparison: its conditions are one host comparison each.
+    pub(crate) fn set_difference(&mut self, difference: Difference) {
+        self.held.difference = Some(difference);
+    }
+
+    /// Condition `code` as 0 or 1, if it is known from the comparison that set the flags.
+    pub(crate) fn condition_of_difference(&mut self, code: u8) -> Option<Value> {
+        let Difference { a, b, width } = self.held.difference?;
+        let condition = match code >> 1 {
+            1 => IntCC::UnsignedLessThan,
+            2 => IntCC::Equal,
+            3 => IntCC::UnsignedLessThanOrEqual,
+            6 => IntCC::SignedLessThan,
+            7 => IntCC::SignedLessThanOrEqual,
+            _ => return None,
+        };
+        let condition = if code & 1 == 0 { condition } else { condition.complement() };
+        let cut =
+            |t: &mut Self, value| if width == I64 { value } else { t.builder.ins().ireduce(width, value) };
+        let (a, b) = (cut(self, a), cut(self, b));
+        let holds = self.builder.ins().icmp(condition, a, b);
+        Some(self.builder.ins().uextend(I64, holds))
+    }
+
+    pub(super) fn flags_of_variables(&mut self) -> ArithFlags<Value> {
+        let [result, aux] = self.flags.map(|variable| self.builder.use_var(variable));
+        ArithFlags { result, aux }
+    }
+
+    /// The low bits of `value` that make an integer of type `width`, zero-extended.
+    pub(crate) fn cut_to(&mut self, value: Value, width: Type) -> Value {
+        match self.cut {
+            _ if width == I64 => value,
+            Some((of, to, result)) if (of, to) == (value, width) => result,
+            _ => {
+                let low = self.builder.ins().ireduce(width, value);
+                let result = self.builder.ins().uextend(I64, low);
+                self.cut = Some((value, width, result));
+                result
+            }
+        }
+    }
+
+    /// The value of an `iconst`.
+    pub(crate) fn constant_value(&self, value: Value) -> Option<u64> {
+        let graph = &self.builder.func.dfg;
+        match graph.value_def(graph.resolve_aliases(value)) {
+            ValueDef::Result(instruction, _) => match graph.insts[instruction] {
+                InstructionData::UnaryImm { imm, .. } => Some(imm.bits() as u64),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
