@@ -80,14 +80,45 @@ pub struct TierStats {
     pub host_bytes: u64,
     /// Nanoseconds of translating.
     pub compile_ns: u64,
-    /// Regions dropped because their bytes were written or the cache was full.
-    pub dropped: u64,
+    /// Regions that could not be translated.
+    pub failed: u64,
+    /// Regions dropped because their bytes were written.
+    pub invalidated: u64,
+    /// Regions dropped because the cache was full.
+    pub evicted: u64,
     /// Instructions executed in translations.
     pub instructions: u64,
-    /// Entries into translations.
+    /// Entries into translations from the engine; from one translation to the next is none.
     pub entries: u64,
-    /// Of those, left because the interpreter had to execute an instruction.
-    pub left_to_interpret: u64,
+    /// Entries refused because the mapping of the region's pages has changed.
+    pub refused_entries: u64,
+    /// How those entries ended.
+    pub exits: TierExits,
+}
+
+/// Why a tier went back to its engine, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TierExits {
+    /// No translation is known for the next instruction.
+    pub next_unknown: u64,
+    /// The instructions that `run` was given are used up.
+    pub budget: u64,
+    /// Something waits to be done at an instruction border.
+    pub attention: u64,
+    /// An instruction has changed what the engine has to look at.
+    pub block_ended: u64,
+    /// An instruction raised an exception.
+    pub exception: u64,
+    /// A memory access faults; the interpreter raises the exception.
+    pub access_faults: u64,
+    /// A memory access crosses a page's end.
+    pub access_crosses_page: u64,
+    /// A store to a page that holds code.
+    pub access_writes_code_page: u64,
+    /// A memory access to something other than RAM.
+    pub access_not_ram: u64,
+    /// Another instruction that the interpreter has to execute.
+    pub no_translation: u64,
 }
 
 /// One execution backend with the vCPU that it drives.

@@ -5,6 +5,7 @@
     reason = "turns the pointers that translated code is given back into what they point to"
 )]
 
+use crate::exits::Refusal;
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
@@ -68,6 +69,8 @@ pub(crate) struct JitContext {
     /// An instruction that changes the mode need not lead back to the engine.
     chains: bool,
     exception: Option<Exception>,
+    /// Why the last access that came to `slow_access` was refused, if it was.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// `call`'s answer: the instruction is done.
@@ -110,6 +113,7 @@ impl JitContext {
             host: 0,
             cpu,
             exception: None,
+            refusal: None,
         }
     }
 
@@ -137,21 +141,28 @@ extern "C" fn slow_access_function(context: *mut JitContext) {
     let (context, cpu) = unsafe { (&mut *context, &mut *(*context).cpu) };
     let (linear, bytes) = (context.linear, context.access & 0xff);
     let write = context.access & 0x100 != 0;
-    context.host = 0;
-    if (linear & 0xfff) + bytes > 0x1000 || !cpu.is_canonical(linear) {
-        return;
+    let found = find(cpu, linear, bytes, write);
+    context.refusal = found.err();
+    context.host = found.map_or(0, |host| host.expose_provenance() as u64);
+}
+
+/// The host address of an access to RAM within a page.
+fn find(cpu: &mut Cpu, linear: u64, bytes: u64, write: bool) -> Result<*const u8, Refusal> {
+    if (linear & 0xfff) + bytes > 0x1000 {
+        return Err(Refusal::CrossesPage);
+    }
+    if !cpu.is_canonical(linear) {
+        return Err(Refusal::Faults);
     }
     cpu.stats.slow_accesses += 1;
     let access = if write { Access::Write } else { Access::Read };
-    if cpu.mmu.translate(linear, access).is_err() {
-        return;
-    }
+    let target = cpu.mmu.translate(linear, access).map_err(|_| Refusal::Faults)?;
     let host = if write {
         cpu.mmu.host_for_write(linear, bytes).map(<*mut u8>::cast_const)
     } else {
         cpu.mmu.host_for_read(linear, bytes)
     };
-    context.host = host.map_or(0, |host| host.expose_provenance() as u64);
+    host.ok_or(if target.has_code { Refusal::WritesCodePage } else { Refusal::NotRam })
 }
 
 /// Executes the instruction of `call`, one of the translation's; `next` is RIP behind it.
