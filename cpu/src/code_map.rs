@@ -39,12 +39,25 @@ impl CodeMap {
             if let Some(&mask) = self.granules.get(&(at >> 12))
                 && mask & granule_mask(at & 0xfff, len) != 0
             {
-                self.written.push((at, len));
+                self.record(at, len);
                 touched = true;
             }
             at += len;
         }
         touched
+    }
+
+    /// Keeps a write for `take_writes`; one that goes on where the last one ended makes that one longer.
+    fn record(&mut self, at: u64, len: u64) {
+        match self.written.last_mut() {
+            Some((start, bytes)) if *start + *bytes == at && *start >> 12 == at >> 12 => *bytes += len,
+            _ => self.written.push((at, len)),
+        }
+    }
+
+    /// Whether a write that waits to be taken has changed one of `bytes` bytes at `gpa`.
+    pub fn has_write_in(&self, gpa: u64, bytes: u64) -> bool {
+        self.written.iter().any(|&(at, len)| at < gpa + bytes && gpa < at + len)
     }
 
     /// Whether writes to decoded code wait to be taken.
@@ -81,7 +94,10 @@ mod tests {
         assert!(!map.note_write(0x1080, 64));
         assert!(map.note_write(0x107f, 1));
         assert!(map.note_write(0xff0, 0x60));
+        assert!(map.has_write_in(0x1078, 8) && !map.has_write_in(0x1080, 8));
         assert_eq!(map.take_writes(), vec![(0x107f, 1), (0x1000, 0x50)]);
+        assert!(map.note_write(0x1040, 8) && map.note_write(0x1048, 8) && map.note_write(0x10c0, 8));
+        assert_eq!(map.take_writes(), vec![(0x1040, 16), (0x10c0, 8)]);
         map.set_page(1, std::iter::empty());
         assert!(!map.note_write(0x107f, 1));
     }

@@ -306,7 +306,7 @@ impl Cpu {
 }
 
 /// Splits an access at page borders (at most four pieces: 64 bytes never need more than two, XSAVE areas come in parts).
-fn pieces(linear: u64, bytes: u64) -> impl Iterator<Item = (u64, u64)> {
+pub(crate) fn pieces(linear: u64, bytes: u64) -> impl Iterator<Item = (u64, u64)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         if done >= bytes {

@@ -51,6 +51,36 @@ impl Translator<'_> {
     }
 }
 
+impl Translator<'_> {
+    /// An atomic read-modify-write: compares and exchanges until nobody has come between. Returns the old and the new value.
+    fn exchange_until_equal<W: Width>(
+        &mut self,
+        host: Value,
+        change: impl Fn(&mut Self, Value) -> Value,
+    ) -> (Value, Value) {
+        let width = type_of::<W>();
+        let first = self.load_host::<W>(host);
+        let (again, done) = (self.builder.create_block(), self.builder.create_block());
+        let old = self.builder.append_block_param(again, I64);
+        self.builder.ins().jump(again, &[first.into()]);
+
+        self.builder.switch_to_block(again);
+        let new = change(self, old);
+        let low = |t: &mut Self, value| match width {
+            I64 => value,
+            _ => t.builder.ins().ireduce(width, value),
+        };
+        let (expected, wanted) = (low(self, old), low(self, new));
+        let found = self.builder.ins().atomic_cas(self.regions.guest, host, expected, wanted);
+        let same = self.builder.ins().icmp(IntCC::Equal, found, expected);
+        let found = if width == I64 { found } else { self.builder.ins().uextend(I64, found) };
+        self.builder.ins().brif(same, done, &[], again, &[found.into()]);
+
+        self.builder.switch_to_block(done);
+        (old, new)
+    }
+}
+
 impl MicroOps for Translator<'_> {
     type Int = Value;
     type Fault = Untranslatable;
@@ -109,11 +139,17 @@ impl MicroOps for Translator<'_> {
         displacement: Value,
         change: impl Fn(&mut Self, Value) -> Value,
     ) -> Result<(Value, Value), Untranslatable> {
-        if op.has(op_flags::LOCK) {
-            return Err(Untranslatable);
-        }
         let linear = self.operand_linear(op, Some(displacement));
+        if op.has(op_flags::LOCK) {
+            // Those that are not aligned are the interpreter's.
+            let low = self.builder.ins().band_imm_u(linear, W::BYTES as i64 - 1);
+            let aligned = self.builder.ins().icmp_imm_u(IntCC::Equal, low, 0);
+            self.side_exit_unless(aligned);
+        }
         let host = self.host_address::<W>(linear, Kind::Write);
+        if op.has(op_flags::LOCK) {
+            return Ok(self.exchange_until_equal::<W>(host, change));
+        }
         let old = self.load_host::<W>(host);
         let new = change(self, old);
         self.store_host::<W>(host, new);

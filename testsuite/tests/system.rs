@@ -11,6 +11,7 @@ fn rx86_and_qemu_agree_about_the_system_level() {
         if let Some(ending) = &left.ending {
             lines.push(format!("{}: rx86 ended with {ending}", guest.name));
         }
+        lines.extend(compare::unmet(&guest, &left));
         let Some(right) = run::on_qemu(&guest).expect("QEMU works") else {
             let _ = writeln!(std::io::stderr(), "skipped: system guests against QEMU: it is not installed");
             return;

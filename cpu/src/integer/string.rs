@@ -6,12 +6,14 @@
 use super::flags::set_sub;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
+use crate::memory::pieces;
+use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op, op_flags, reg};
 use crate::ops::{Hard, MicroOps};
 use crate::state::{SegmentIndex, bits};
 use crate::width::{W8, W16, W32, W64, Width};
 use iced_x86::{Code, Instruction};
-use rx86_softmmu::Access;
+use rx86_softmmu::{Access, Attention};
 
 /// Elements after which a repeated instruction lets interrupts in.
 const ELEMENTS_PER_TURN: u64 = 4096;
@@ -219,6 +221,32 @@ impl Element for Outs {
     }
 }
 
+/// Whether something waits that must be looked at before the next element of a repeated instruction. Written code does not
+/// count unless it is the instruction itself: which code is cached is the engines' affair, and every engine is to pause at
+/// the same element.
+fn pauses(cpu: &mut Cpu, op: &Op) -> bool {
+    let attention = cpu.attention.peek() & !Attention::CODE_WRITTEN;
+    let waits = if attention == Attention::INTERRUPT { cpu.interrupts_open() } else { attention != 0 };
+    waits
+        || cpu.pending_exception.is_some()
+        || cpu.exit.is_some()
+        || (cpu.code_map.has_writes() && overwrites_itself(cpu, op))
+}
+
+/// Whether one of the last stores has changed the instruction that executes.
+#[cold]
+fn overwrites_itself(cpu: &mut Cpu, op: &Op) -> bool {
+    let start = cpu.instruction_start(op.length);
+    let linear = if cpu.mode().has(ModeKey::LONG64) {
+        start
+    } else {
+        u64::from(start.wrapping_add(cpu.state.segments[SegmentIndex::CS].base) as u32)
+    };
+    pieces(linear, op.length.into()).any(|(at, bytes)| {
+        cpu.mmu.translate(at, Access::Fetch).is_ok_and(|target| cpu.code_map.has_write_in(target.gpa, bytes))
+    })
+}
+
 /// Executes a string instruction, once or repeated.
 fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     if op.flags & (op_flags::REP | op_flags::REPNE) == 0 {
@@ -248,7 +276,7 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
         }
         turn = turn.saturating_sub(done);
         let ended = count == done;
-        if !ended && (turn == 0 || cpu.block_limit == 0 || cpu.attention.peek() != 0) {
+        if !ended && (turn == 0 || pauses(cpu, op)) {
             let start = cpu.instruction_start(op.length);
             cpu.state.set_rip(start);
             // What interrupts before the last element pushes RF set (SDM vol. 3, 18.3.1.1).
@@ -291,4 +319,41 @@ pub(super) fn select_hard(i: &Instruction) -> Option<Hard> {
         Outsd_DX_m32 => string::<Outs, W32>,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::{Exit, X86Ops};
+    use crate::bare_board::BareBoard;
+    use crate::interp::Interpreter;
+    use crate::op::reg;
+    use crate::state::{Segment, SegmentIndex};
+
+    /// Runs code at 0x500 in real-address mode to its HLT. Returns how many instructions that took, and CX.
+    fn run(code: &[u8]) -> (u64, u64) {
+        let mut cpu = BareBoard::default().cpu();
+        cpu.mmu.memory().write(0x500, code).unwrap();
+        cpu.state.segments = [Segment::real_mode(0); 6];
+        cpu.state.segments[SegmentIndex::CS].access = 0x9b;
+        cpu.state.regs[usize::from(reg::RSP)] = 0x4000;
+        cpu.state.set_rip(0x500);
+        cpu.mode_changed();
+        let mut engine = Interpreter::new(cpu);
+        assert_eq!(engine.run(1000), Exit::Halt);
+        (engine.stats().instructions, engine.state().regs[usize::from(reg::RCX)])
+    }
+
+    #[test]
+    fn a_repeated_store_over_code_is_one_instruction() {
+        // CALL 0x530; MOV DI, 0x530; MOV CX, 0x40; REP STOSB; HLT. RET is at 0x530.
+        let mut code = b"\xe8\x2d\x00\xbf\x30\x05\xb9\x40\x00\xf3\xaa\xf4".to_vec();
+        code.resize(0x31, 0xc3);
+        assert_eq!(run(&code), (6, 0));
+    }
+
+    #[test]
+    fn a_repeated_store_over_itself_is_executed_as_it_has_become() {
+        // MOV DI, 0x508; MOV CX, 4; MOV AL, 0x90; REP STOSB, which becomes NOP; STOSB; HLT.
+        assert_eq!(run(b"\xbf\x08\x05\xb9\x04\x00\xb0\x90\xf3\xaa\xf4"), (7, 3));
+    }
 }

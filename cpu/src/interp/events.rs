@@ -128,11 +128,7 @@ impl<T: HotTier> Interpreter<T> {
         if let Some(exit) = self.between_blocks() {
             return exit;
         }
-        let outcome = match self.next_block() {
-            Ok(id) => self.step(id),
-            Err(exception) => Err(exception),
-        };
-        if let Err(exception) = outcome {
+        if let Err(exception) = self.step_next() {
             self.cpu.deliver_exception(exception);
             self.cpu.end_block();
         }
@@ -140,11 +136,18 @@ impl<T: HotTier> Interpreter<T> {
         self.between_blocks().unwrap_or(Exit::Yield)
     }
 
-    /// Executes one instruction, with what must be looked at before and after it.
+    /// Executes one instruction, with what must be looked at before and after it. A breakpoint on it comes before what its
+    /// fetch may raise (SDM vol. 3, table 6-2).
     #[cold]
     #[inline(never)]
-    pub(super) fn step(&mut self, id: BlockId) -> Result<(), Exception> {
+    pub(super) fn step_next(&mut self) -> Result<(), Exception> {
         self.cpu.check_code_breakpoint()?;
+        let id = self.next_block()?;
+        self.step(id)
+    }
+
+    /// Executes a block's first instruction, with what must be looked at around it.
+    fn step(&mut self, id: BlockId) -> Result<(), Exception> {
         if self.tracing {
             self.trace_instruction(id);
         }

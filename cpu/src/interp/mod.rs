@@ -74,11 +74,14 @@ impl<T: HotTier> Interpreter<T> {
             if self.cpu.stats.instructions >= end || faults_left == 0 {
                 return Exit::Yield;
             }
-            let outcome = match self.next_block() {
-                Ok(id) if self.stepping => self.step(id),
-                Ok(id) if T::ACTIVE => self.execute_tiered(id, end),
-                Ok(id) => self.execute(id),
-                Err(exception) => Err(exception),
+            let outcome = if self.stepping {
+                self.step_next()
+            } else {
+                match self.next_block() {
+                    Ok(id) if T::ACTIVE => self.execute_tiered(id, end),
+                    Ok(id) => self.execute(id),
+                    Err(exception) => Err(exception),
+                }
             };
             if let Err(exception) = outcome {
                 faults_left -= 1;

@@ -159,8 +159,9 @@ impl Cpu {
             image.cr3 = self.state.cr3;
             image.rip = self.tss_u16(base, 0x0e)?;
             image.rflags = self.tss_u16(base, 0x10)?;
+            // The SDM does not say what the upper halves become.
             for (i, value) in image.regs.iter_mut().enumerate() {
-                *value = 0xffff_0000 | self.tss_u16(base, 0x12 + 2 * i as u64)?;
+                *value = self.tss_u16(base, 0x12 + 2 * i as u64)?;
             }
             for (i, selector) in image.selectors.iter_mut().enumerate().take(4) {
                 *selector = self.tss_u16(base, 0x22 + 2 * i as u64)? as u16;

@@ -64,6 +64,27 @@ pub fn disagreements(guest: &SystemGuest, left: &Left, right: &Left) -> Vec<Disa
     found
 }
 
+/// Where `left` is not what the SDM says.
+pub fn unmet(guest: &SystemGuest, left: &Left) -> Vec<String> {
+    let halves =
+        guest.expected_halves.iter().map(|&(case, field, value)| (case, field, u128::from(value), 2));
+    let whole = guest.expected.iter().map(|&(case, field, value)| (case, field, value, guest.field_bytes));
+    let mut lines = Vec::new();
+    for (case, field, value, bytes) in whole.chain(halves) {
+        let number_of = guest.fields.iter().position(|name| name == field);
+        let Some(number_of) = number_of else { panic!("{}: no field {field}", guest.name) };
+        let at = guest.log as usize + case * guest.record_bytes() + number_of * guest.field_bytes;
+        let found = number(&left.memory[at..at + bytes]);
+        if found != value {
+            lines.push(format!(
+                "{}: {}: {field} is {found:#x}, the SDM wants {value:#x}",
+                guest.name, guest.cases[case]
+            ));
+        }
+    }
+    lines
+}
+
 fn number(bytes: &[u8]) -> u128 {
     bytes.iter().rev().fold(0, |value, &byte| value << 8 | u128::from(byte))
 }

@@ -1,6 +1,6 @@
 //! 32-bit protected mode: how a guest gets there, and its handlers.
 
-use super::guest::{SystemGuest, VECTORS};
+use super::guest::{Code, SystemGuest, VECTORS};
 use super::layout::*;
 use super::tables;
 use iced_x86::code_asm::*;
@@ -22,12 +22,26 @@ pub enum Paging {
     Pae,
 }
 
+/// What handlers do beside the common.
+pub struct Extras<'a> {
+    /// Dwords of memory that a record holds too, at most 32, by their names.
+    pub logged: &'a [(&'a str, u32)],
+    /// Executed behind the record, on the stack that every case begins with, to put back what cases have changed.
+    pub restore: Code<'a>,
+}
+
 /// A guest in 32-bit protected mode.
 pub fn guest(name: &'static str, paging: Paging) -> SystemGuest {
+    guest_with(name, paging, &Extras { logged: &[], restore: &|_| Ok(()) })
+}
+
+/// A guest in 32-bit protected mode whose handlers do more.
+pub fn guest_with(name: &'static str, paging: Paging, extras: &Extras<'_>) -> SystemGuest {
     let mut guest = SystemGuest::new(name, 32, CASES, LOG);
     guest.fields = DUMPED_NAMES.map(String::from).to_vec();
     guest.fields.extend((0..DUMPED - 13).map(|i| format!("pushed[{i}]")));
     guest.fields.extend(OTHER_NAMES.map(String::from));
+    guest.fields.extend(extras.logged.iter().map(|(name, _)| name.to_string()));
     guest.fields.resize(64, "unused".into());
     fill_tables(&mut guest);
     match paging {
@@ -36,7 +50,7 @@ pub fn guest(name: &'static str, paging: Paging) -> SystemGuest {
         Paging::Pae => tables::pae(&mut guest),
     }
     put_start(&mut guest, paging);
-    put_handlers(&mut guest);
+    put_handlers(&mut guest, extras);
     guest
 }
 
@@ -125,7 +139,7 @@ fn put_start(guest: &mut SystemGuest, paging: Paging) {
     guest.put(TARGET, &[0xcd, 0x30]);
 }
 
-fn put_handlers(guest: &mut SystemGuest) {
+fn put_handlers(guest: &mut SystemGuest, extras: &Extras<'_>) {
     let common = HANDLERS + VECTORS * STUB_BYTES;
     for vector in 0..VECTORS {
         guest.put_code(32, HANDLERS + vector * STUB_BYTES, &|a| {
@@ -163,6 +177,10 @@ fn put_handlers(guest: &mut SystemGuest) {
         a.mov(word_ptr(ebx + (at + 12)), ss)?;
         a.pushfd()?;
         a.pop(dword_ptr(ebx + (at + 16)))?;
+        for (i, (_, address)) in extras.logged.iter().enumerate() {
+            a.mov(eax, dword_ptr(*address))?;
+            a.mov(dword_ptr(ebx + (at + 20 + 4 * i as i32)), eax)?;
+        }
         a.add(dword_ptr(LOG_POINTER), 256)?;
         a.mov(eax, i32::from(DATA0))?;
         for segment in [es, fs, gs, ss] {
@@ -175,6 +193,8 @@ fn put_handlers(guest: &mut SystemGuest) {
         a.mov(cr2, eax)?;
         a.mov(dr7, eax)?;
         a.mov(dr6, eax)?;
+        (extras.restore)(a)?;
+        a.xor(eax, eax)?;
         for register in [ebx, ecx, edx, esi, edi, ebp] {
             a.mov(register, eax)?;
         }

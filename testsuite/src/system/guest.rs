@@ -34,6 +34,10 @@ pub struct SystemGuest {
     pub image: Vec<u8>,
     /// The cases' names, in their order.
     pub cases: Vec<String>,
+    /// What the SDM says that a record holds, whatever QEMU does: the case's number, a field's name, and its value.
+    pub expected: Vec<(usize, &'static str, u128)>,
+    /// The same of the low halves of fields.
+    pub expected_halves: Vec<(usize, &'static str, u32)>,
     /// Where the records lie.
     pub log: u32,
     /// The names of a record's fields.
@@ -55,6 +59,8 @@ impl SystemGuest {
             name,
             image: vec![0; 0xa_0000],
             cases: Vec::new(),
+            expected: Vec::new(),
+            expected_halves: Vec::new(),
             log,
             fields: Vec::new(),
             field_bytes: if bits == 64 { 8 } else { 4 },
@@ -95,23 +101,28 @@ impl SystemGuest {
     pub fn case(&mut self, name: impl Into<String>, body: Code<'_>) {
         let (at, bits) = (self.slot(), self.bits);
         let next = at + CASE_BYTES;
-        let selector = if self.bits == 16 { 0 } else { i32::from(CODE0) };
         self.put_case(name.into(), &|a| {
             if bits == 16 {
-                a.mov(word_ptr(RESUME), next as i32)?;
-                a.mov(word_ptr(RESUME + 2), selector)?;
+                // Each slot is a segment.
+                a.mov(word_ptr(RESUME), 0)?;
+                a.mov(word_ptr(RESUME + 2), (next >> 4) as i32)?;
             } else {
                 a.mov(dword_ptr(u64::from(RESUME)), next as i32)?;
-                a.mov(word_ptr(u64::from(RESUME + 4)), selector)?;
+                a.mov(word_ptr(u64::from(RESUME + 4)), i32::from(CODE0))?;
             }
             body(a)?;
             a.int(DONE)
         });
     }
 
+    /// Says what the SDM wants of the last case: the record's `field` to be `value`.
+    pub fn expect(&mut self, field: &'static str, value: u128) {
+        self.expected.push((self.cases.len() - 1, field, value));
+    }
+
     fn put_case(&mut self, name: String, body: Code<'_>) {
         let at = self.slot();
-        let bytes = assemble(self.bits, at, body);
+        let bytes = assemble(self.bits, if self.bits == 16 { 0 } else { at }, body);
         assert!(bytes.len() <= CASE_BYTES as usize, "{}: {name} has {} bytes", self.name, bytes.len());
         self.put(at, &bytes);
         self.cases.push(name);

@@ -22,14 +22,18 @@ pub const TSS: u32 = 0x3000;
 pub const OTHER_TSS: u32 = 0x3200;
 /// The 16-bit one.
 pub const TSS16: u32 = 0x3400;
+/// The task-state segments of tasks that handle exceptions: double faults, and vectors 10 to 13.
+pub const FAULT_TSS: [(u32, u32); 5] = [(8, 0x3600), (10, 0x3680), (11, 0x3700), (12, 0x3780), (13, 0x3480)];
 /// A local descriptor table.
 pub const LDT: u32 = 0x3800;
 /// Where a guest starts, in real-address mode.
 pub const START: u32 = 0x7c00;
 /// `INT 0x30`, which ends a case in every mode.
 pub const TARGET: u32 = 0x7e00;
-/// As `TARGET`, behind loads of what a task switch has left in memory.
-pub const TASK_TARGET: u32 = 0x7e10;
+/// IRET, for the end of a nested task.
+pub const RETURN_TARGET: u32 = 0x7e10;
+/// `INT 0x30` in a page for users.
+pub const USER_TARGET: u32 = OTHER_CODE + 0x2_ff00;
 /// Stack tops; all have room behind them, because handlers dump more than was pushed.
 pub const STACK: u32 = 0x4f00;
 /// The TSS's stacks for CPL 0, 1 and 2.
@@ -46,8 +50,6 @@ pub const IST1: u32 = 0x6d00;
 pub const HANDLERS: u32 = 0x8000;
 /// Bytes between two stubs.
 pub const STUB_BYTES: u32 = 16;
-/// Cases in real-address mode.
-pub const REAL_CASES: u32 = 0xb000;
 /// The cases' code at CPL 0.
 pub const CASES: u32 = 0x1_0000;
 /// The cases' code at CPL 3, or in another mode.
@@ -97,6 +99,10 @@ pub const CODE1: u16 = 0x80;
 pub const DATA1: u16 = 0x88;
 /// Two slots for a case's own descriptor.
 pub const SPARE: u16 = 0x90;
+/// The tasks that handle exceptions, one slot after the other.
+pub const FAULT_TASK: u16 = 0xa0;
+/// Two slots for a case's own gate.
+pub const SPARE_GATE: u16 = 0xd0;
 /// Last byte of the GDT.
 pub const GDT_LIMIT: u16 = 0xff;
 

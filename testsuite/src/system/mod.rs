@@ -2,6 +2,8 @@
 //! run on rx86 and on QEMU; what they leave in memory and registers is compared.
 
 pub mod compare;
+pub mod debug64;
+pub mod frame16;
 pub mod frame32;
 pub mod frame64;
 pub mod guest;
@@ -10,16 +12,21 @@ pub mod known;
 pub mod layout;
 pub mod long;
 pub mod paging;
+pub mod real;
 pub mod run;
 pub mod segments;
 pub mod tables;
+pub mod task_contents;
+pub mod tasks;
 pub mod transfers;
+pub mod virtual_8086;
+pub mod virtual_8086_flags;
 
 use guest::SystemGuest;
 
 /// Every guest.
 pub fn guests() -> Vec<SystemGuest> {
-    vec![
+    let mut guests = vec![
         segments::data_segments(),
         segments::descriptor_looks(),
         segments::limits(),
@@ -29,5 +36,10 @@ pub fn guests() -> Vec<SystemGuest> {
         paging::pae(),
         paging::four_level(),
         long::guest(),
-    ]
+        debug64::guest(),
+        real::guest(),
+    ];
+    guests.extend(tasks::guests());
+    guests.extend(virtual_8086::guests());
+    guests
 }

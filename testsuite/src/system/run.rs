@@ -62,8 +62,9 @@ pub fn on_engine(guest: &SystemGuest, memory: Arc<GuestMemory>, mut engine: Box<
         memory.read(region.gpa, &mut data[range]).expect("a region can be read");
     }
     let rip = engine.state().rip();
+    let linear = rip.wrapping_add(engine.state().segments[SegmentIndex::CS].base);
     // HLT has been executed; a debugger sees the processor stand before it.
-    let halted = exit == Exit::Halt && rip == u64::from(guest.end) + 1;
+    let halted = exit == Exit::Halt && linear == u64::from(guest.end) + 1;
     let mut registers = Registers::of(engine.state());
     if halted {
         registers.rip -= 1;
