@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
 use std::time::Duration;
 
 /// Bytes typed ahead that are kept while the guest does not read; beyond, the reader waits.
@@ -20,7 +19,6 @@ const RETRY: Duration = Duration::from_millis(1);
 pub struct Remote {
     shared: Arc<Shared>,
     attention: Attention,
-    machine: Thread,
 }
 
 #[derive(Default)]
@@ -32,9 +30,9 @@ struct Shared {
 }
 
 impl Remote {
-    /// A remote of the machine that runs on the calling thread and whose vCPU looks at `attention`.
+    /// A remote of the machine whose first vCPU looks at `attention`.
     pub fn new(attention: Attention) -> Self {
-        Self { shared: Arc::default(), attention, machine: std::thread::current() }
+        Self { shared: Arc::default(), attention }
     }
 
     /// Asks the machine to stop.
@@ -51,11 +49,6 @@ impl Remote {
         self.shared.stop.load(Ordering::Acquire)
     }
 
-    /// Whether one of these `Attention` bits is up.
-    pub fn is_signalled(&self, bits: u32) -> bool {
-        self.attention.peek() & bits != 0
-    }
-
     /// Offers what was typed to `take`, which returns how many bytes it took; the rest is kept.
     pub fn hand_over(&self, take: impl FnOnce(&[u8]) -> usize) {
         let mut typed = lock(&self.shared.typed);
@@ -69,7 +62,6 @@ impl Remote {
 
     fn wake(&self) {
         self.attention.raise(Attention::KICK);
-        self.machine.unpark();
     }
 
     /// Appends typed bytes; waits while too many are kept.
@@ -93,6 +85,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Clone, Default)]
 pub struct Output {
     pending: Arc<Mutex<Vec<u8>>>,
+    /// Held by the thread that writes, so that another one's bytes stay behind.
+    turn: Arc<Mutex<()>>,
 }
 
 impl SerialSink for Output {
@@ -109,12 +103,11 @@ impl Output {
 
     /// Writes what is pending to standard output.
     pub fn flush(&self) -> io::Result<()> {
-        let mut pending = lock(&self.pending);
-        if pending.is_empty() {
+        if lock(&self.pending).is_empty() {
             return Ok(());
         }
-        let bytes = std::mem::take(&mut *pending);
-        drop(pending);
+        let _turn = lock(&self.turn);
+        let bytes = std::mem::take(&mut *lock(&self.pending));
         write_patiently(&mut io::stdout().lock(), &bytes)
     }
 }

@@ -44,6 +44,7 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         engine: args.engine,
         jit: args.jit.config(),
         cpu,
+        cpus: args.cpus,
         debug_exit: args.debug_exit,
         no_reboot: args.no_reboot,
         seed: args.seed.unwrap_or_else(seed_from_clock),

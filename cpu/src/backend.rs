@@ -121,6 +121,59 @@ pub struct TierExits {
     pub no_translation: u64,
 }
 
+impl EngineStats {
+    /// Adds another vCPU's counters.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            instructions,
+            blocks_executed,
+            blocks_decoded,
+            block_hits,
+            blocks_invalidated,
+            tlb_fills,
+            tlb_hits,
+            slow_accesses,
+            exceptions,
+            interrupts,
+            port_accesses,
+            mmio_accesses,
+            exits_yield,
+            exits_halt,
+            tier,
+        } = other;
+        self.instructions += instructions;
+        self.blocks_executed += blocks_executed;
+        self.blocks_decoded += blocks_decoded;
+        self.block_hits += block_hits;
+        self.blocks_invalidated += blocks_invalidated;
+        self.tlb_fills += tlb_fills;
+        self.tlb_hits += tlb_hits;
+        self.slow_accesses += slow_accesses;
+        self.exceptions += exceptions;
+        self.interrupts += interrupts;
+        self.port_accesses += port_accesses;
+        self.mmio_accesses += mmio_accesses;
+        self.exits_yield += exits_yield;
+        self.exits_halt += exits_halt;
+        if let (Some(sum), Some(tier)) = (&mut self.tier, tier) {
+            sum.add(tier);
+        }
+    }
+}
+
+impl TierStats {
+    fn add(&mut self, other: &Self) {
+        self.regions += other.regions;
+        self.guest_instructions += other.guest_instructions;
+        self.host_bytes += other.host_bytes;
+        self.compile_ns += other.compile_ns;
+        self.dropped += other.dropped;
+        self.instructions += other.instructions;
+        self.entries += other.entries;
+        self.left_to_interpret += other.left_to_interpret;
+    }
+}
+
 /// One execution backend with the vCPU that it drives.
 pub trait X86Ops: Send {
     /// The backend's name as `--engine` takes it.

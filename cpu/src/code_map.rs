@@ -20,13 +20,16 @@ fn granule_mask(start: u64, bytes: u64) -> u64 {
 }
 
 impl CodeMap {
-    /// Records that `bytes` at `gpa`, within one page, have been decoded. Returns whether the page is new.
-    pub fn add(&mut self, gpa: u64, bytes: u64) -> bool {
-        let mask = granule_mask(gpa & 0xfff, bytes);
-        let page = self.granules.entry(gpa >> 12).or_insert(0);
-        let new = *page == 0;
-        *page |= mask;
-        new
+    /// Records that the page of `gpa` is about to be decoded from. Returns whether it is new.
+    pub fn open_page(&mut self, gpa: u64) -> bool {
+        let known = self.granules.len();
+        self.granules.entry(gpa >> 12).or_insert(0);
+        self.granules.len() != known
+    }
+
+    /// Records that `bytes` at `gpa`, within one page, have been decoded.
+    pub fn add(&mut self, gpa: u64, bytes: u64) {
+        *self.granules.entry(gpa >> 12).or_insert(0) |= granule_mask(gpa & 0xfff, bytes);
     }
 
     /// Records a write of `bytes` (at least one) at `gpa`. Returns whether it touched decoded code.
@@ -70,14 +73,16 @@ impl CodeMap {
         std::mem::take(&mut self.written)
     }
 
-    /// Replaces the granules of a page after blocks were dropped from it; an empty mask forgets the page.
-    pub fn set_page(&mut self, page: u64, blocks: impl Iterator<Item = (u64, u64)>) {
+    /// Replaces the granules of a page after blocks were dropped from it. Returns whether there are any.
+    pub fn set_page(&mut self, page: u64, blocks: impl Iterator<Item = (u64, u64)>) -> bool {
         let mask = blocks.fold(0, |mask, (gpa, bytes)| mask | granule_mask(gpa & 0xfff, bytes));
-        if mask == 0 {
-            self.granules.remove(&page);
-        } else {
-            self.granules.insert(page, mask);
-        }
+        self.granules.insert(page, mask);
+        mask != 0
+    }
+
+    /// Forgets a page of which nothing is decoded.
+    pub fn forget(&mut self, page: u64) {
+        self.granules.remove(&page);
     }
 }
 
@@ -88,8 +93,10 @@ mod tests {
     #[test]
     fn only_writes_to_decoded_granules_count() {
         let mut map = CodeMap::default();
-        assert!(map.add(0x1040, 10));
-        assert!(!map.add(0x10c0, 1));
+        assert!(map.open_page(0x1040));
+        assert!(!map.open_page(0x1000));
+        map.add(0x1040, 10);
+        map.add(0x10c0, 1);
         assert!(!map.note_write(0x1000, 64));
         assert!(!map.note_write(0x1080, 64));
         assert!(map.note_write(0x107f, 1));
@@ -98,7 +105,7 @@ mod tests {
         assert_eq!(map.take_writes(), vec![(0x107f, 1), (0x1000, 0x50)]);
         assert!(map.note_write(0x1040, 8) && map.note_write(0x1048, 8) && map.note_write(0x10c0, 8));
         assert_eq!(map.take_writes(), vec![(0x1040, 16), (0x10c0, 8)]);
-        map.set_page(1, std::iter::empty());
+        assert!(!map.set_page(1, std::iter::empty()));
         assert!(!map.note_write(0x107f, 1));
     }
 }

@@ -9,8 +9,10 @@ use crate::mode::ModeKey;
 use crate::op::reg;
 use crate::state::{Vcpu, bits};
 use crate::system::event::EventHistory;
-use rx86_softmmu::{Attention, GuestMemory, Mmu, View};
+use crate::system::idle::Monitored;
+use rx86_softmmu::{Attention, CodeWatcher, GuestMemory, Mmu, View};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 /// One logical processor as the software engines execute it.
 pub struct Cpu {
@@ -26,6 +28,13 @@ pub struct Cpu {
     pub attention: Attention,
     /// Which bytes of guest memory hold decoded code, and which of them were written.
     pub code_map: CodeMap,
+    /// By which other vCPUs tell this one of changes to code.
+    pub code_watcher: CodeWatcher,
+    /// The engine has code that others may still change unnoticed.
+    pub code_unsettled: bool,
+    /// A serializing instruction was executed, or an event delivered, since the engine last looked whether code that
+    /// others may have changed unnoticed is still what it was.
+    pub serialized: bool,
     /// Counters for `--stats`.
     pub stats: EngineStats,
     /// Operations of the current block still allowed to start; zero ends the block after the current instruction.
@@ -37,7 +46,11 @@ pub struct Cpu {
     /// The last delivered events, for reports.
     pub recent_events: EventHistory,
     /// The address armed by MONITOR.
-    pub monitor: Option<u64>,
+    pub monitor: Option<Monitored>,
+    /// Another vCPU has ended the next HLT by hypercall.
+    pub unhalted: bool,
+    /// PAUSE instructions executed since the host CPU was last offered to others.
+    pub pauses: u32,
     /// The linear pages with data breakpoints, as the MMU knows them.
     pub watched_pages: Vec<u64>,
     /// The interrupt in service ends when the guest clears its PV EOI flag.
@@ -53,7 +66,7 @@ impl Cpu {
         model: CpuModel,
         attention: Attention,
     ) -> Self {
-        memory.watch_code(attention.clone());
+        let code_watcher = memory.watch_code(attention.clone());
         let mut cpu = Self {
             state: Vcpu::power_on(&model),
             mmu: Mmu::new(memory),
@@ -61,12 +74,17 @@ impl Cpu {
             model,
             attention,
             code_map: CodeMap::default(),
+            code_watcher,
+            code_unsettled: false,
+            serialized: false,
             stats: EngineStats::default(),
             block_limit: 0,
             exit: None,
             pending_exception: None,
             recent_events: EventHistory::default(),
             monitor: None,
+            unhalted: false,
+            pauses: 0,
             watched_pages: Vec::new(),
             pv_eoi_deferred: false,
             mode: ModeKey::default(),
@@ -86,6 +104,16 @@ impl Cpu {
     #[inline]
     pub fn end_block(&mut self) {
         self.block_limit = 0;
+    }
+
+    /// What a serializing instruction does beyond its own work (SDM vol. 3, 9.3): stores are done before anything behind it
+    /// is, and the next instruction is fetched anew. Only what others do makes that different from what was fetched.
+    pub fn serialize(&mut self) {
+        fence(Ordering::SeqCst);
+        self.serialized = true;
+        if self.code_unsettled || self.attention.peek() != 0 {
+            self.end_block();
+        }
     }
 
     /// Ends the block and makes `run` return `exit`.

@@ -54,4 +54,19 @@ pub trait Environment: Send {
     fn pv_eoi_allowed(&mut self) -> bool;
     /// Ends the interrupt in service at the local APIC, on the guest's behalf.
     fn end_of_interrupt(&mut self);
+
+    /// `tsc` and `now_ns` of one moment.
+    fn tsc_and_ns(&mut self) -> (u64, u64) {
+        (self.tsc(), self.now_ns())
+    }
+    /// The guest spins: other vCPUs may have the host CPU first.
+    fn relax(&mut self) {}
+    /// Gives the host CPU away for up to `limit_ns`, or until something happens that the vCPU must look at.
+    fn rest(&mut self, _limit_ns: u64) {}
+    /// Ends the next HLT, or the present one, of the vCPU with this APIC id.
+    fn end_halt(&mut self, _apic_id: u32) {}
+    /// How long this vCPU has waited for a host CPU while it could have run, in nanoseconds.
+    fn stolen_ns(&mut self) -> u64 {
+        0
+    }
 }

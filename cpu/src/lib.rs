@@ -18,6 +18,7 @@ pub mod features;
 pub mod float;
 pub mod integer;
 pub mod interp;
+pub mod locked;
 pub mod memory;
 pub mod mode;
 pub mod op;

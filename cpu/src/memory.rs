@@ -205,7 +205,12 @@ impl Cpu {
         true
     }
 
-    fn translate_byte(&mut self, linear: u64, access: Access, system: bool) -> Result<Target, Exception> {
+    pub(crate) fn translate_byte(
+        &mut self,
+        linear: u64,
+        access: Access,
+        system: bool,
+    ) -> Result<Target, Exception> {
         if self.mode().has(ModeKey::LONG64) && !self.is_canonical(linear) {
             return Err(Exception::gp(0));
         }
@@ -270,11 +275,19 @@ impl Cpu {
             Some(host) if target.writable => {
                 // SAFETY: `host` is writable guest RAM with `data.len()` bytes left in its page.
                 unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), host, data.len()) };
-                if target.has_code && self.code_map.note_write(target.gpa, data.len() as u64) {
-                    self.end_block();
+                if target.has_code {
+                    self.note_code_write(target.gpa, data.len() as u64);
                 }
             }
             Some(_) => {}
+        }
+    }
+
+    /// To be called after `bytes` at `gpa`, in a page with code, were written.
+    pub(crate) fn note_code_write(&mut self, gpa: u64, bytes: u64) {
+        self.mmu.memory().note_store(&self.code_watcher, gpa, bytes);
+        if self.code_map.note_write(gpa, bytes) {
+            self.end_block();
         }
     }
 

@@ -1,13 +1,23 @@
-//! The flags by which a board, a timer or a host thread asks a running vCPU to look up at the next block border.
+//! The flags by which a board, a timer or a host thread asks a vCPU to look up at the next block border, or to wake.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
 
 /// One vCPU's attention flags, shared with everybody who may want it to look up.
 ///
 /// The engine reads them once per block; a zero costs one load. Bits are set from any thread and taken by the vCPU.
 #[derive(Clone, Debug, Default)]
-pub struct Attention(Arc<AtomicU32>);
+pub struct Attention(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    flags: AtomicU32,
+    /// The flags that end the vCPU's sleep; zero while it is awake.
+    wakes: AtomicU32,
+    sleeper: Mutex<Option<Thread>>,
+}
 
 impl Attention {
     /// The interrupt controller may have a vector to deliver.
@@ -16,31 +26,55 @@ impl Attention {
     pub const NMI: u32 = 1 << 1;
     /// `run` should return to the machine as soon as the current block ends.
     pub const KICK: u32 = 1 << 2;
-    /// A page that holds translated code was written by something other than this vCPU.
+    /// A page that holds translated code was written by something other than this vCPU, or has become one.
     pub const CODE_WRITTEN: u32 = 1 << 3;
     /// INIT or SIPI has arrived at the local APIC.
     pub const INIT: u32 = 1 << 4;
+    /// Another vCPU ends this one's next HLT, or the present one, by hypercall.
+    pub const UNHALT: u32 = 1 << 5;
 
-    /// Sets `bits`.
+    /// Sets `bits`, and wakes the vCPU if it sleeps until one of them.
     #[inline]
     pub fn raise(&self, bits: u32) {
-        self.0.fetch_or(bits, Ordering::Release);
+        // Before `wakes` is read, as `sleep` writes it before it reads the flags: one of the two sees the other.
+        self.0.flags.fetch_or(bits, Ordering::SeqCst);
+        if self.0.wakes.load(Ordering::SeqCst) & bits != 0 {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if let Some(sleeper) = &*self.0.sleeper.lock().unwrap_or_else(PoisonError::into_inner) {
+            sleeper.unpark();
+        }
     }
 
     /// Clears `bits`.
     #[inline]
     pub fn clear(&self, bits: u32) {
-        self.0.fetch_and(!bits, Ordering::AcqRel);
+        self.0.flags.fetch_and(!bits, Ordering::AcqRel);
     }
 
     /// Where generated code finds the flags, which change under it.
     pub fn as_ptr(&self) -> *const u32 {
-        self.0.as_ptr().cast_const()
+        self.0.flags.as_ptr().cast_const()
     }
 
     /// All flags now set.
     #[inline(always)]
     pub fn peek(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.0.flags.load(Ordering::Relaxed)
+    }
+
+    /// Gives the host CPU away until one of `bits` is up, but no longer than `limit`; may return earlier. To be called by
+    /// the vCPU's own thread.
+    pub fn sleep(&self, bits: u32, limit: Duration) {
+        *self.0.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
+        self.0.wakes.store(bits, Ordering::SeqCst);
+        if self.0.flags.load(Ordering::SeqCst) & bits == 0 {
+            std::thread::park_timeout(limit);
+        }
+        self.0.wakes.store(0, Ordering::SeqCst);
     }
 }

@@ -13,6 +13,7 @@ pub mod tlb;
 
 pub use access::{Access, View};
 pub use attention::Attention;
+pub use code::{CodeNews, CodeWatcher};
 pub use memory::{GuestMemory, HostPage, MemoryError, RamRegion, Unmapped};
 pub use mmu::{Mmu, MmuStats, Target};
 pub use paging::{PageFault, PagingContext, PagingMode, Translation, WalkStep, probe, walk, walk_trace};

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::attention::Attention;
-use crate::code::CodeTracking;
+use crate::code::{CodeTracking, CodeWatcher};
 
 /// Bytes in the smallest page.
 pub const PAGE_BYTES: u64 = 4096;
@@ -300,7 +300,14 @@ impl GuestMemory {
 
     fn note_write(&self, gpa: u64, len: u64) {
         if let Some(page) = self.code_page(gpa) {
-            self.code.note_write(page, gpa, len);
+            self.code.note_write(None, page, gpa, len);
+        }
+    }
+
+    /// Tells the other vCPUs that the one of `watcher` has stored `len` bytes at `gpa`, within a page with code.
+    pub fn note_store(&self, watcher: &CodeWatcher, gpa: u64, len: u64) {
+        if let Some(page) = self.code_page(gpa) {
+            self.code.note_write(Some(watcher), page, gpa, len);
         }
     }
 
@@ -308,36 +315,48 @@ impl GuestMemory {
         self.ram_offset(gpa).map(|offset| (offset / PAGE_BYTES) as usize)
     }
 
-    /// Notes that the page of `gpa` holds translated code, before the code's bytes are read. Does nothing outside RAM.
+    /// Notes that a vCPU is about to decode code in the page of `gpa`, before the code's bytes are read. Does nothing outside
+    /// RAM. The caller also closes its own write translations with `Mmu::protect_code_page`.
     ///
-    /// The caller also takes away its write translations with `Mmu::protect_code_page`.
-    pub fn mark_code(&self, gpa: u64) {
+    /// If other vCPUs may still store to the page unnoticed, returns the number that `code_closed_up_to` reaches when they
+    /// cannot any more.
+    pub fn mark_code(&self, watcher: &CodeWatcher, gpa: u64) -> Option<u64> {
+        self.code.mark(watcher, self.code_page(gpa)?, gpa & !OFFSET_MASK)
+    }
+
+    /// See `mark_code`.
+    pub fn code_closed_up_to(&self, watcher: &CodeWatcher) -> u64 {
+        self.code.closed_up_to(watcher)
+    }
+
+    /// Notes that a vCPU has no decoded code of the page of `gpa` any more.
+    pub fn clear_code(&self, watcher: &CodeWatcher, gpa: u64) {
         if let Some(page) = self.code_page(gpa) {
-            self.code.mark(page);
+            self.code.clear(watcher, page);
         }
     }
 
-    /// Notes that the page of `gpa` holds no translated code any more.
-    pub fn clear_code(&self, gpa: u64) {
-        if let Some(page) = self.code_page(gpa) {
-            self.code.clear(page);
-        }
-    }
-
-    /// Whether the page of `gpa` holds translated code.
+    /// Whether a vCPU has decoded code of the page of `gpa`.
     #[inline]
     pub fn has_code(&self, gpa: u64) -> bool {
         self.code_page(gpa).is_some_and(|page| self.code.has_code(page))
     }
 
-    /// Raises `CODE_WRITTEN` in `attention` whenever something other than a vCPU's store changes a page with code.
-    pub fn watch_code(&self, attention: Attention) {
-        self.code.watch(attention);
+    /// Makes a vCPU known. `CODE_WRITTEN` is raised in its `attention` whenever the watcher has news.
+    pub fn watch_code(&self, attention: Attention) -> CodeWatcher {
+        self.code.watch(attention)
     }
 
-    /// The ranges `(gpa, bytes)` of such changes since the last call: at most one a page, covering all of them.
-    pub fn take_code_writes(&self) -> Vec<(u64, u64)> {
-        self.code.take_writes()
+    /// Tells that the vCPU goes on executing; what its watcher has to tell must be taken before its next store. Waits while
+    /// another one runs alone.
+    pub fn enter_guest(&self, watcher: &CodeWatcher) {
+        self.code.enter_guest(watcher);
+    }
+
+    /// Does `work` in the midst of an instruction of the vCPU of `watcher`, while no other executes anything. Translations
+    /// that were found before may be stale afterwards: the instruction must end its block.
+    pub fn run_alone<R>(&self, watcher: &CodeWatcher, work: impl FnOnce() -> R) -> R {
+        self.code.alone(watcher, work)
     }
 }
 

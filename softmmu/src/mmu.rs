@@ -3,6 +3,7 @@
 //! Every view (privilege) of every address space (PCID) has its own TLB arrays, so that a change of privilege, STAC, CLAC and
 //! a CR3 load that keeps its PCID's translations only switch arrays. What a flush costs is in proportion to what was cached.
 
+use std::collections::BTreeSet;
 use std::mem::{offset_of, replace};
 use std::sync::Arc;
 
@@ -354,9 +355,20 @@ impl Mmu {
     /// Makes all stores to the page of `gpa` take the slow path, where `Target::has_code` tells of the code. To be called
     /// after `GuestMemory::mark_code`.
     pub fn protect_code_page(&mut self, gpa: u64) {
+        self.close_writes(|page| page == gpa & !0xfff);
+    }
+
+    /// The same for all pages whose addresses are in `pages`.
+    pub fn protect_code_pages(&mut self, pages: &BTreeSet<u64>) {
+        if !pages.is_empty() {
+            self.close_writes(|page| pages.contains(&page));
+        }
+    }
+
+    fn close_writes(&mut self, is_closed: impl Fn(u64) -> bool) {
         for slot in 0..SPACES {
             let active = (slot == self.space).then_some(&mut *self.active);
-            self.spaces[slot].close_writes(active, gpa & !0xfff);
+            self.spaces[slot].close_writes(active, &is_closed);
         }
     }
 

@@ -76,8 +76,8 @@ impl AddressSpace {
         fetched
     }
 
-    /// Closes the fast path of writes to a physical page.
-    pub(crate) fn close_writes(&mut self, active: Option<&mut ViewTlb>, gpa_page: u64) {
-        self.each_view(active).for_each(|view| view.close_writes(gpa_page));
+    /// Closes the fast path of writes to the physical pages that `is_closed` names.
+    pub(crate) fn close_writes(&mut self, active: Option<&mut ViewTlb>, is_closed: impl Fn(u64) -> bool) {
+        self.each_view(active).for_each(|view| view.close_writes(&is_closed));
     }
 }

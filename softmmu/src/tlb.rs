@@ -278,10 +278,10 @@ impl ViewTlb {
         true
     }
 
-    /// Closes the fast path of writes to a physical page.
-    pub(crate) fn close_writes(&mut self, gpa_page: u64) {
+    /// Closes the fast path of writes to the physical pages that `is_closed` names.
+    pub(crate) fn close_writes(&mut self, is_closed: impl Fn(u64) -> bool) {
         for set in self.writable.iter() {
-            if self.origins[set].gpa_page() == gpa_page {
+            if is_closed(self.origins[set].gpa_page()) {
                 self.entries[set].write = invalid_tag(set);
                 self.writable.put(set, false);
             }

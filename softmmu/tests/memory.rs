@@ -1,6 +1,8 @@
 //! Guest memory: regions, holes, ROM, DMA across borders, and what DMA into code tells.
 
-use rx86_softmmu::{Attention, GuestMemory, MemoryError, RamRegion, Unmapped};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rx86_softmmu::{Attention, CodeWatcher, GuestMemory, MemoryError, RamRegion, Unmapped};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -81,7 +83,8 @@ fn rom_hides_ram_and_drops_writes() {
     assert_eq!(memory.read_u32(0xffff_fffc), Some(0x0404_0404));
     assert_eq!(memory.compare_exchange_u32(0xffff_fffc, 0x0404_0404, 0), None);
     assert!(memory.host_page(0x1_0000_0000).is_none());
-    memory.mark_code(0xffff_f000);
+    let watcher = memory.watch_code(Attention::default());
+    assert_eq!(memory.mark_code(&watcher, 0xffff_f000), None);
     assert!(!memory.has_code(0xffff_f000), "ROM needs no tracking");
 
     let cases: [(u64, &[u8], &str); 4] = [
@@ -100,27 +103,102 @@ fn rom_hides_ram_and_drops_writes() {
     assert!(memory.add_rom(100 * MIB, &[1]).is_err(), "the ninth");
 }
 
+fn writes(watcher: &CodeWatcher) -> Vec<(u64, u64)> {
+    watcher.take().writes().collect()
+}
+
 #[test]
 fn dma_into_code_is_recorded_and_told() {
     let memory = GuestMemory::new(MIB).expect("1 MiB");
     let attention = Attention::default();
-    memory.watch_code(attention.clone());
-    memory.mark_code(0x3123);
-    memory.mark_code(0x5000);
+    let watcher = memory.watch_code(attention.clone());
+    memory.enter_guest(&watcher);
+    assert_eq!((memory.mark_code(&watcher, 0x3123), memory.mark_code(&watcher, 0x5000)), (None, None));
     assert_eq!([0x2fff, 0x3000, 0x3fff, 0x4000].map(|gpa| memory.has_code(gpa)), [false, true, true, false]);
 
     memory.write(0x2000, &[0; 0x1000]).expect("RAM");
-    assert_eq!((attention.peek(), memory.take_code_writes()), (0, vec![]), "a page without code");
+    assert_eq!((attention.peek(), writes(&watcher)), (0, vec![]), "a page without code");
     memory.write(0x2ff0, &[0; 0x3000]).expect("RAM");
     memory.write(0x3ffe, &[0; 1]).expect("RAM");
     assert_eq!(attention.peek(), Attention::CODE_WRITTEN);
-    assert_eq!(memory.take_code_writes(), [(0x3000, 0x1000), (0x5000, 0xff0)]);
+    assert_eq!(writes(&watcher), [(0x3000, 0x1000), (0x5000, 0xff0)]);
     memory.write(0x3010, &[0; 4]).expect("RAM");
     memory.write(0x3020, &[0; 4]).expect("RAM");
-    assert_eq!(memory.take_code_writes(), [(0x3010, 0x14)], "one range a page");
+    assert_eq!(writes(&watcher), [(0x3010, 0x14)], "one range a page");
 
     attention.clear(Attention::CODE_WRITTEN);
-    memory.clear_code(0x3fff);
+    memory.note_store(&watcher, 0x3000, 4);
+    assert_eq!((attention.peek(), writes(&watcher)), (0, vec![]), "its own store");
+    memory.clear_code(&watcher, 0x3fff);
     memory.write(0x3000, &[0; 4]).expect("RAM");
-    assert_eq!((attention.peek(), memory.take_code_writes()), (0, vec![]), "cleared");
+    assert_eq!((attention.peek(), writes(&watcher)), (0, vec![]), "cleared");
+}
+
+#[test]
+fn a_store_is_told_to_the_other_holders_of_the_page() {
+    let memory = GuestMemory::new(MIB).expect("1 MiB");
+    let watchers = [(); 3].map(|()| memory.watch_code(Attention::default()));
+    for watcher in &watchers[..2] {
+        memory.mark_code(watcher, 0x3000);
+    }
+    memory.note_store(&watchers[0], 0x3004, 4);
+    assert_eq!(watchers.each_ref().map(|watcher| writes(watcher).len()), [0, 1, 0]);
+    memory.note_store(&watchers[2], 0x3004, 4);
+    assert_eq!(watchers.each_ref().map(|watcher| writes(watcher).len()), [1, 1, 0]);
+}
+
+#[test]
+fn a_page_is_settled_when_all_running_vcpus_have_closed_it() {
+    let memory = GuestMemory::new(MIB).expect("1 MiB");
+    let attention = Attention::default();
+    let [marks, other] = [Attention::default(), attention.clone()].map(|flags| memory.watch_code(flags));
+    memory.enter_guest(&marks);
+    assert_eq!(memory.mark_code(&marks, 0x3000), None, "the other executes nothing");
+    assert_eq!(attention.peek(), Attention::CODE_WRITTEN);
+    memory.enter_guest(&other);
+    let number = memory.mark_code(&marks, 0x5000).expect("the other may have it open");
+    assert!(memory.code_closed_up_to(&marks) < number);
+    let news = other.take();
+    assert_eq!(news.closed_pages().iter().copied().collect::<Vec<_>>(), [0x3000, 0x5000]);
+    let later = memory.mark_code(&marks, 0x6000).expect("not closed either");
+    other.acknowledge(&news);
+    assert!((number..later).contains(&memory.code_closed_up_to(&marks)));
+    other.leave_guest();
+    assert!(memory.code_closed_up_to(&marks) >= later);
+    memory.enter_guest(&other);
+    other.acknowledge(&other.take());
+    assert_eq!(memory.mark_code(&other, 0x6000), None, "all have closed it for the first holder");
+}
+
+#[test]
+fn who_runs_alone_waits_until_the_others_have_left_the_guest() {
+    let memory = GuestMemory::new(MIB).expect("1 MiB");
+    let attention = Attention::default();
+    let [alone, other] = [Attention::default(), attention.clone()].map(|flags| memory.watch_code(flags));
+    memory.enter_guest(&alone);
+    memory.enter_guest(&other);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                if attention.peek() & Attention::KICK != 0 {
+                    attention.clear(Attention::KICK);
+                    other.leave_guest();
+                    memory.enter_guest(&other);
+                }
+                memory.write(0x1000, &[1]).expect("RAM");
+            }
+            other.leave_guest();
+        });
+        for _ in 0..100 {
+            memory.run_alone(&alone, || {
+                let mut byte = [0];
+                memory.write(0x1000, &[0]).expect("RAM");
+                std::thread::yield_now();
+                memory.read(0x1000, &mut byte).expect("RAM");
+                assert_eq!(byte, [0]);
+            });
+        }
+        done.store(true, Ordering::Release);
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rx86_softmmu::{Access, GuestMemory, Mmu, PagingContext, PagingMode, View};
+use rx86_softmmu::{Access, Attention, GuestMemory, Mmu, PagingContext, PagingMode, View};
 
 const P: u64 = 1 << 0;
 const W: u64 = 1 << 1;
@@ -309,7 +309,8 @@ fn stores_to_code_pages_take_the_slow_path_in_every_view_and_space() {
             touch(&mut mmu, linear, Access::Write);
         }
     }
-    mmu.memory().mark_code(0x5_0000);
+    let watcher = mmu.memory().watch_code(Attention::default());
+    mmu.memory().mark_code(&watcher, 0x5_0000);
     mmu.protect_code_page(0x5_0800);
     for (pcid, view) in all {
         mmu.load_cr3(PML4 | pcid, true);
@@ -322,7 +323,7 @@ fn stores_to_code_pages_take_the_slow_path_in_every_view_and_space() {
         assert!(open(&mmu, 0x5_1000)[1], "another page");
     }
     let walks = mmu.stats().walks;
-    mmu.memory().clear_code(0x5_0000);
+    mmu.memory().clear_code(&watcher, 0x5_0000);
     touch(&mut mmu, 0x5_0000, Access::Write);
     assert_eq!((open(&mmu, 0x5_0000)[1], mmu.stats().walks), (true, walks), "opened again without a walk");
 }

@@ -51,6 +51,7 @@ fn side() -> Rx86Side {
         engine: Engine::Interp,
         jit: JitConfig::default(),
         cpu: CpuModel::max(),
+        cpus: 1,
         debug_exit: None,
         no_reboot: true,
         seed: 1,

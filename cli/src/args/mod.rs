@@ -4,7 +4,7 @@ mod jit;
 
 pub use jit::JitArgs;
 
-use crate::machine::{Engine, Protocol};
+use crate::machine::{Engine, MAX_CPUS, Protocol};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rx86_cpu::features::selection::{self, Selection};
@@ -168,6 +168,10 @@ pub struct MachineArgs {
     #[arg(long, value_name = "MODEL", default_value = "max", value_parser = parse_cpu, allow_hyphen_values = true,
           help_heading = "Shape the machine")]
     pub cpu: CpuChoice,
+    /// How many processors the machine has; each runs on a thread of its own.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CPUS)),
+          help_heading = "Shape the machine")]
+    pub cpus: u32,
     /// An isa-debug-exit device, at port 0xf4 unless another is named.
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0xf4",
           value_parser = parse_port, help_heading = "Shape the machine")]

@@ -53,6 +53,7 @@ fn side(args: &DiffArgs, engine: Engine, interrupts: bool) -> Result<Rx86Side> {
         engine,
         jit: args.jit.config(),
         cpu: CpuModel::max(),
+        cpus: 1,
         debug_exit: None,
         no_reboot: true,
         seed: args.seed,

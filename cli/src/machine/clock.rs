@@ -45,6 +45,11 @@ impl GuestClock {
         }
     }
 
+    /// Whether it stands until it is set.
+    pub(super) fn is_by_hand(&self) -> bool {
+        matches!(self.source, Source::Set(_))
+    }
+
     /// Nanoseconds since 1970 at guest time zero.
     pub(super) fn unix_ns_at_start(&self) -> u64 {
         self.unix_ns_at_start

@@ -1,74 +1,51 @@
 //! The board and a vCPU's local APIC as that vCPU sees them.
 
-use super::clock::{GuestClock, TSC_HZ};
+use super::clock::TSC_HZ;
+use super::shared::{Ending, Shared, lock};
+use super::stolen::StolenTime;
 use rx86_cpu::environment::{Environment, Refused};
+use rx86_devices::Clock;
 use rx86_devices::lapic::LocalApic;
-use rx86_devices::{Board, BoardRequest, Clock};
 use rx86_softmmu::Attention;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const LAPIC_BYTES: u64 = 0x1000;
 /// The local APIC's memory-mapped registers are 32 bits wide.
 const REGISTER_BYTES: usize = 4;
-
-/// What the guest has asked of the machine and the machine has not yet done.
-pub(super) type Request = Arc<Mutex<Option<BoardRequest>>>;
+const IA32_APIC_BASE: u32 = 0x1b;
 
 /// One vCPU's view of the machine.
 pub(super) struct VcpuEnvironment {
-    board: Arc<Mutex<Board>>,
+    shared: Arc<Shared>,
     lapic: Arc<Mutex<LocalApic>>,
-    clock: Arc<GuestClock>,
     cpu: usize,
-    cpu_count: u32,
-    attention: Attention,
-    request: Request,
-    /// The A20 gate as the machine last saw it.
-    a20: bool,
     random_state: u64,
     nmi: bool,
     init: bool,
     sipi: Option<u8>,
-    /// External interrupts wait while it is set.
-    interrupts_held: Arc<AtomicBool>,
-}
-
-/// A thread that panicked with a lock held has ended the machine anyway.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    stolen: StolenTime,
 }
 
 impl VcpuEnvironment {
-    pub(super) fn new(
-        board: Arc<Mutex<Board>>,
-        clock: Arc<GuestClock>,
-        attention: Attention,
-        request: Request,
-        (cpu, cpu_count): (usize, u32),
-        seed: u64,
-        interrupts_held: Arc<AtomicBool>,
-    ) -> Self {
-        let (lapic, a20) = {
-            let board = lock(&board);
-            (board.lapic(cpu), board.a20())
-        };
-        let random_state = seed.wrapping_add(cpu as u64);
+    /// The view of vCPU `cpu`; `seed` is the machine's.
+    pub(super) fn new(shared: Arc<Shared>, cpu: usize, seed: u64) -> Self {
+        let lapic = lock(&shared.board).lapic(cpu);
         Self {
-            a20,
-            board,
+            shared,
             lapic,
-            clock,
             cpu,
-            cpu_count,
-            attention,
-            request,
-            random_state,
+            random_state: seed.wrapping_add(cpu as u64),
             nmi: false,
             init: false,
             sipi: None,
-            interrupts_held,
+            stolen: StolenTime::default(),
         }
+    }
+
+    fn attention(&self) -> &Attention {
+        &self.shared.attentions[self.cpu]
     }
 
     /// The offset of `gpa` in the local APIC's registers, if it is there.
@@ -79,7 +56,18 @@ impl VcpuEnvironment {
 
     /// Carries what the local APIC sent to the rest of the board.
     fn route(&self) {
-        lock(&self.board).after_lapic_access(self.cpu);
+        if lock(&self.lapic).has_outbox() {
+            lock(&self.shared.board).after_lapic_access(self.cpu);
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        let lapic = lock(&self.lapic);
+        if !lapic.accepts_pic() {
+            return lapic.pending_vector().is_some();
+        }
+        drop(lapic);
+        lock(&self.shared.board).pending(self.cpu)
     }
 
     fn collect_events(&mut self) {
@@ -92,27 +80,33 @@ impl VcpuEnvironment {
 
 impl Environment for VcpuEnvironment {
     fn port_read(&mut self, port: u16, bytes: u8) -> u32 {
-        lock(&self.board).port_read(port, bytes)
+        lock(&self.shared.board).port_read(port, bytes)
     }
 
     fn port_write(&mut self, port: u16, bytes: u8, value: u32) {
-        let mut board = lock(&self.board);
+        let mut board = lock(&self.shared.board);
         board.port_write(port, bytes, value);
         let request = board.take_request();
         let a20 = board.a20();
+        let deadline = board.next_chip_deadline_ns();
+        let is_early = deadline.is_some_and(|at| at < self.shared.next_look_ns.load(Ordering::Relaxed));
         drop(board);
-        if request.is_some() || a20 != self.a20 {
-            // The instruction behind this one must not run before the machine has acted.
-            self.a20 = a20;
-            if request.is_some() {
-                *lock(&self.request) = request;
-            }
-            self.attention.raise(Attention::KICK);
+        if self.cpu != 0 && is_early {
+            self.shared.call_keeper();
+        }
+        // The instruction behind this one must not run before the machine has acted.
+        if self.shared.a20.swap(a20, Ordering::Relaxed) != a20 {
+            self.attention().raise(Attention::KICK);
+        }
+        if let Some(request) = request {
+            self.shared.end(Ending::Request(request));
         }
     }
 
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) {
-        let Some(offset) = self.lapic_offset(gpa) else { return lock(&self.board).mmio_read(gpa, data) };
+        let Some(offset) = self.lapic_offset(gpa) else {
+            return lock(&self.shared.board).mmio_read(gpa, data);
+        };
         let register = lock(&self.lapic).mmio_read(offset & !3).to_le_bytes();
         let start = offset as usize & (REGISTER_BYTES - 1);
         for (i, byte) in data.iter_mut().enumerate() {
@@ -122,7 +116,9 @@ impl Environment for VcpuEnvironment {
     }
 
     fn mmio_write(&mut self, gpa: u64, data: &[u8]) {
-        let Some(offset) = self.lapic_offset(gpa) else { return lock(&self.board).mmio_write(gpa, data) };
+        let Some(offset) = self.lapic_offset(gpa) else {
+            return lock(&self.shared.board).mmio_write(gpa, data);
+        };
         // Registers take aligned 32-bit writes; what other writes do is undefined (SDM vol. 3, 10.4.1).
         let mut register = [0; REGISTER_BYTES];
         let count = data.len().min(REGISTER_BYTES);
@@ -132,14 +128,22 @@ impl Environment for VcpuEnvironment {
     }
 
     fn interrupt_pending(&mut self) -> bool {
-        !self.interrupts_held.load(Ordering::Relaxed) && lock(&self.board).pending(self.cpu)
+        !self.shared.interrupts_held.load(Ordering::Relaxed) && self.is_pending()
     }
 
     fn acknowledge_interrupt(&mut self) -> Option<u8> {
-        if self.interrupts_held.load(Ordering::Relaxed) {
+        if self.shared.interrupts_held.load(Ordering::Relaxed) {
             return None;
         }
-        lock(&self.board).acknowledge(self.cpu)
+        let mut lapic = lock(&self.lapic);
+        // Most vectors need nothing of the board.
+        if !lapic.accepts_pic()
+            && let Some(vector) = lapic.acknowledge()
+        {
+            return Some(vector);
+        }
+        drop(lapic);
+        lock(&self.shared.board).acknowledge(self.cpu)
     }
 
     fn take_nmi(&mut self) -> bool {
@@ -177,6 +181,10 @@ impl Environment for VcpuEnvironment {
 
     fn apic_msr_write(&mut self, msr: u32, value: u64) -> Result<(), Refused> {
         let outcome = lock(&self.lapic).write_msr(msr, value).map_err(|_| Refused);
+        if msr == IA32_APIC_BASE {
+            // The 8259A's output may reach the processor now.
+            lock(&self.shared.board).after_lapic_access(self.cpu);
+        }
         self.route();
         outcome
     }
@@ -186,11 +194,11 @@ impl Environment for VcpuEnvironment {
     }
 
     fn cpu_count(&self) -> u32 {
-        self.cpu_count
+        self.shared.attentions.len() as u32
     }
 
     fn tsc(&mut self) -> u64 {
-        self.clock.now_ns()
+        self.shared.clock.now_ns()
     }
 
     fn tsc_hz(&self) -> u64 {
@@ -198,11 +206,40 @@ impl Environment for VcpuEnvironment {
     }
 
     fn now_ns(&mut self) -> u64 {
-        self.clock.now_ns()
+        self.shared.clock.now_ns()
+    }
+
+    fn tsc_and_ns(&mut self) -> (u64, u64) {
+        const { assert!(TSC_HZ == 1_000_000_000) };
+        let now = self.shared.clock.now_ns();
+        (now, now)
+    }
+
+    fn relax(&mut self) {
+        if self.cpu_count() > 1 {
+            std::thread::yield_now();
+        }
+    }
+
+    fn rest(&mut self, limit_ns: u64) {
+        self.attention().sleep(u32::MAX, Duration::from_nanos(limit_ns));
+    }
+
+    fn end_halt(&mut self, apic_id: u32) {
+        if let Some(attention) = self.shared.attentions.get(apic_id as usize) {
+            attention.raise(Attention::UNHALT);
+        }
+    }
+
+    fn stolen_ns(&mut self) -> u64 {
+        if self.shared.clock.is_by_hand() {
+            return 0;
+        }
+        self.stolen.at(self.shared.clock.now_ns())
     }
 
     fn boot_wall_clock_ns(&mut self) -> u64 {
-        self.clock.unix_ns_at_start()
+        self.shared.clock.unix_ns_at_start()
     }
 
     fn random(&mut self) -> u64 {
@@ -210,7 +247,7 @@ impl Environment for VcpuEnvironment {
     }
 
     fn set_ferr(&mut self, asserted: bool) {
-        lock(&self.board).set_ferr(asserted);
+        lock(&self.shared.board).set_ferr(asserted);
     }
 
     fn pv_eoi_allowed(&mut self) -> bool {

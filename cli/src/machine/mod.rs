@@ -1,20 +1,24 @@
-//! `Machine`: memory, the board, a vCPU with its engine, and what was booted.
+//! `Machine`: memory, the board, vCPUs with their engines, and what was booted.
 
 mod clock;
 mod environment;
+mod processor;
 mod report;
 mod run;
+mod shared;
 mod stepped;
+mod stolen;
 
 pub use report::TripleFault;
 
 use crate::console::{Output, Remote};
 use crate::image::{Image, Role};
 use crate::initrd::inspect::inspect;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clock::GuestClock;
-use environment::{Request, VcpuEnvironment, lock, split_mix};
-use rx86_cpu::backend::{EngineStats, ResetKind, X86Ops};
+use environment::{VcpuEnvironment, split_mix};
+use processor::Processor;
+use rx86_cpu::backend::{EngineStats, X86Ops};
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
@@ -24,13 +28,16 @@ use rx86_devices::{Board, BoardConfig, IoCount};
 use rx86_firmware::{BootProtocol, BootRequest, Entry, EntryMode, SegmentImage};
 use rx86_jit::JitConfig;
 use rx86_softmmu::{Attention, GuestMemory};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use shared::{Shared, lock};
+use std::sync::Arc;
 
 /// Where RAM above the hole begins.
 const HIGH_RAM: u64 = 4 << 30;
 /// IA32_MTRR_DEF_TYPE as firmware leaves it: enabled, write-back by default.
 const MTRR_ENABLED_WRITE_BACK: u64 = 0x806;
+
+/// The most vCPUs of a machine.
+pub const MAX_CPUS: u32 = 64;
 
 /// Which engine executes the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -86,6 +93,8 @@ pub struct MachineConfig {
     pub jit: JitConfig,
     /// The processor.
     pub cpu: CpuModel,
+    /// How many there are, from 1 to `MAX_CPUS`.
+    pub cpus: u32,
     /// The first port of isa-debug-exit, if there is one.
     pub debug_exit: Option<u16>,
     /// Whether a reset ends the run.
@@ -108,74 +117,45 @@ pub enum Outcome {
     DebugExit(u32),
     /// The processor shut down.
     TripleFault(Box<TripleFault>),
-    /// The processor halted at this RIP with interrupts off: nothing on the board can wake it.
+    /// All processors halted with interrupts off, the first one at this RIP: nothing on the board can wake them.
     HaltedForGood(u64),
     /// Somebody stopped the machine from outside, or nobody reads its console any more.
     Stopped,
 }
 
-/// A PC with one vCPU.
+/// A PC.
 pub struct Machine {
     config: MachineConfig,
     memory: Arc<GuestMemory>,
-    board: Arc<Mutex<Board>>,
-    request: Request,
-    clock: Arc<GuestClock>,
-    engine: Box<dyn X86Ops>,
+    shared: Arc<Shared>,
+    /// One or more.
+    processors: Vec<Processor>,
     output: Output,
     remote: Remote,
-    attention: Attention,
-    interrupts_held: Arc<AtomicBool>,
 }
 
 impl Machine {
-    /// Builds the machine and loads the kernel. `run` must be called on the thread that called this.
+    /// Builds the machine and loads the kernel.
     pub fn new(config: MachineConfig) -> Result<Self> {
-        let memory = GuestMemory::new(config.memory_bytes).context("cannot give the guest its memory")?;
-        let clock = Arc::new(if config.by_hand { GuestClock::by_hand() } else { GuestClock::start() });
-        let interrupts_held = Arc::new(AtomicBool::new(config.by_hand));
-        let attention = Attention::default();
-        let output = Output::default();
-        let high =
-            memory.regions().iter().filter(|region| region.gpa >= HIGH_RAM).map(|region| region.len).sum();
-        let board = Board::new(
-            BoardConfig {
-                cpus: 1,
-                debug_exit: config.debug_exit,
-                serial: Box::new(output.clone()),
-                unix_seconds_at_boot: (clock.unix_ns_at_start() / 1_000_000_000) as i64,
-                clock: clock.clone(),
-                tsc: clock.clone(),
-                ram_low_bytes: config.memory_bytes - high,
-                ram_high_bytes: high,
-            },
-            vec![attention.clone()],
+        ensure!((1..=MAX_CPUS).contains(&config.cpus), "a machine has from 1 to {MAX_CPUS} processors");
+        ensure!(
+            config.cpus == 1 || config.engine != Engine::Kvm,
+            "the kvm engine runs one processor only: use --engine jit, or leave --cpus out"
         );
-        let board = Arc::new(Mutex::new(board));
-        let request = Request::default();
-        let environment = Box::new(VcpuEnvironment::new(
-            board.clone(),
-            clock.clone(),
-            attention.clone(),
-            request.clone(),
-            (0, 1),
-            config.seed,
-            interrupts_held.clone(),
-        ));
-        let engine = engine(&config, &memory, environment, &attention)?;
-        let remote = Remote::new(attention.clone());
-        let mut machine = Self {
-            config,
-            memory,
-            board,
-            request,
-            clock,
-            engine,
-            output,
-            remote,
-            attention,
-            interrupts_held,
-        };
+        let memory = GuestMemory::new(config.memory_bytes).context("cannot give the guest its memory")?;
+        let output = Output::default();
+        let attentions: Vec<_> = (0..config.cpus).map(|_| Attention::default()).collect();
+        let shared = board(&config, &memory, &output, &attentions);
+        let processors = (0..config.cpus as usize)
+            .map(|number| {
+                let environment = Box::new(VcpuEnvironment::new(shared.clone(), number, config.seed));
+                let lapic = lock(&shared.board).lapic(number);
+                let engine = engine(&config, &memory, environment, &attentions[number])?;
+                Ok(Processor { number, engine, lapic, shared: shared.clone(), output: output.clone() })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let remote = Remote::new(attentions[0].clone());
+        let mut machine = Self { config, memory, shared, processors, output, remote };
         machine.load()?;
         Ok(machine)
     }
@@ -187,20 +167,25 @@ impl Machine {
 
     /// The engine's name, as `--engine` takes it.
     pub fn engine_name(&self) -> &'static str {
-        self.engine.name()
+        self.processors[0].engine.name()
     }
 
-    /// The engine's counters.
+    /// The engines' counters, of all vCPUs together.
     pub fn stats(&self) -> EngineStats {
-        self.engine.stats()
+        let all = self.processors.iter().map(|processor| processor.engine.stats());
+        all.reduce(|mut sum, stats| {
+            sum.add(&stats);
+            sum
+        })
+        .unwrap_or_default()
     }
 
     /// Accesses by chip.
     pub fn io_counts(&self) -> Vec<(&'static str, IoCount)> {
-        lock(&self.board).io_counts().collect()
+        lock(&self.shared.board).io_counts().collect()
     }
 
-    /// Loads the kernel and puts the vCPU at its entry.
+    /// Loads the kernel and puts the first vCPU at its entry.
     fn load(&mut self) -> Result<()> {
         let mut seed_state = self.config.seed;
         let mut rng_seed = [0; 32];
@@ -218,16 +203,17 @@ impl Machine {
             kernel: &kernel,
             initrd: initrd.as_deref(),
             cmdline: &config.append,
-            cpus: 1,
+            cpus: config.cpus,
             rng_seed,
             protocol: config.protocol.into(),
         };
         let entry = rx86_firmware::load(&self.memory, &request)
             .with_context(|| format!("cannot boot {}", boots(config)))?;
-        self.engine.reset(ResetKind::PowerOn);
-        let mut state = self.engine.state().clone();
+        self.processors.iter_mut().for_each(Processor::power_on);
+        let engine = &mut self.processors[0].engine;
+        let mut state = engine.state().clone();
         apply_entry(&mut state, &entry);
-        self.engine.load_state(&state);
+        engine.load_state(&state);
         Ok(())
     }
 }
@@ -247,6 +233,31 @@ fn boots(config: &MachineConfig) -> String {
         Some(initrd) => format!("'{}' with the initrd '{initrd}'", config.kernel),
         None => format!("'{}'", config.kernel),
     }
+}
+
+/// The board, with what the vCPUs share besides.
+fn board(
+    config: &MachineConfig,
+    memory: &GuestMemory,
+    output: &Output,
+    attentions: &[Attention],
+) -> Arc<Shared> {
+    let clock = Arc::new(if config.by_hand { GuestClock::by_hand() } else { GuestClock::start() });
+    let high = memory.regions().iter().filter(|region| region.gpa >= HIGH_RAM).map(|region| region.len).sum();
+    let board = Board::new(
+        BoardConfig {
+            cpus: config.cpus,
+            debug_exit: config.debug_exit,
+            serial: Box::new(output.clone()),
+            unix_seconds_at_boot: (clock.unix_ns_at_start() / 1_000_000_000) as i64,
+            clock: clock.clone(),
+            tsc: clock.clone(),
+            ram_low_bytes: config.memory_bytes - high,
+            ram_high_bytes: high,
+        },
+        attentions.to_vec(),
+    );
+    Shared::new(board, clock, attentions.to_vec(), config.by_hand)
 }
 
 /// The engine that was asked for, with a vCPU of the model.

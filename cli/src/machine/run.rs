@@ -1,95 +1,59 @@
-//! The machine's loop: run the vCPU, let the board's timers act, carry input and output, sleep while the guest halts.
+//! A run of the machine: each vCPU on its thread, the first one's with the board's timers and the console's input.
 
-use super::environment::lock;
-use super::report::TripleFault;
+use super::processor::Processor;
+use super::shared::{Ending, Shared, lock};
 use super::{Machine, Outcome};
-use anyhow::{Context, Result, bail};
-use rx86_cpu::backend::Exit;
-use rx86_cpu::state::bits;
+use crate::console::Remote;
+use anyhow::Result;
 use rx86_devices::{BoardRequest, Clock};
-use rx86_softmmu::Attention;
-use std::io;
-use std::time::Duration;
-
-/// Instructions between two looks at the clock: some hundred microseconds of interpretation.
-const BUDGET: u64 = 20_000;
-/// The longest sleep while the guest halts without a timer; input and stops wake the thread at once.
-const LONGEST_SLEEP_NS: u64 = 1_000_000_000;
+use std::sync::atomic::Ordering;
 
 impl Machine {
-    /// Runs the guest until something ends it.
+    /// Runs the guest until something ends it. After `Outcome::Stopped` it may be called again, and goes on.
     pub fn run(&mut self) -> Result<Outcome> {
         loop {
-            let exit = self.engine.run(BUDGET);
-            let deadline = self.service_board();
-            match self.output.flush() {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Outcome::Stopped),
-                outcome => outcome.context("cannot write the guest's console to standard output")?,
-            }
-            if self.remote.is_stopped() {
-                return Ok(Outcome::Stopped);
-            }
-            let request = lock(&self.request).take();
-            match request {
-                Some(BoardRequest::PowerOff) => return Ok(Outcome::PowerOff),
-                Some(BoardRequest::DebugExit(value)) => return Ok(Outcome::DebugExit(value)),
-                Some(BoardRequest::Reset) if self.config.no_reboot => return Ok(Outcome::Reset),
-                Some(BoardRequest::Reset) => {
-                    self.reboot()?;
-                    continue;
-                }
-                None => {}
-            }
-            match exit {
-                Exit::Halt if self.is_halted_for_good() => {
-                    return Ok(Outcome::HaltedForGood(self.engine.state().rip()));
-                }
-                Exit::Halt => self.sleep_until(deadline),
-                Exit::Shutdown => {
-                    return Ok(Outcome::TripleFault(Box::new(TripleFault::of(&mut *self.engine))));
-                }
-                Exit::Failed => {
-                    bail!("the engine cannot go on: {}", self.engine.failure().unwrap_or("no reason given"))
-                }
-                Exit::Yield | Exit::InterruptWindow | Exit::Debug => {}
+            let remote = self.remote.clone();
+            match self.run_processors(&remote) {
+                Ending::Outcome(outcome) => return outcome,
+                Ending::Request(BoardRequest::PowerOff) => return Ok(Outcome::PowerOff),
+                Ending::Request(BoardRequest::DebugExit(value)) => return Ok(Outcome::DebugExit(value)),
+                Ending::Request(BoardRequest::Reset) if self.config.no_reboot => return Ok(Outcome::Reset),
+                Ending::Request(BoardRequest::Reset) => self.reboot()?,
             }
         }
     }
 
-    /// Feeds typed bytes, fires due timers, follows the A20 gate; returns the next deadline.
-    fn service_board(&mut self) -> Option<u64> {
-        let mut board = lock(&self.board);
-        self.remote.hand_over(|typed| board.serial_input(typed));
-        board.advance(self.clock.now_ns());
-        let a20 = board.a20();
-        let deadline = board.next_deadline_ns();
-        drop(board);
-        self.engine.set_a20(a20);
-        deadline
+    /// Runs all vCPUs until they are to stop, the first one on this thread.
+    fn run_processors(&mut self, remote: &Remote) -> Ending {
+        let (first, others) = self.processors.split_at_mut(1);
+        std::thread::scope(|scope| {
+            for processor in others {
+                scope.spawn(|| processor.run(|_| None));
+            }
+            first.iter_mut().for_each(|processor: &mut Processor| {
+                processor.run(|shared| look_after_board(shared, remote));
+            });
+        });
+        self.shared.take_ending().unwrap_or(Ending::Outcome(Ok(Outcome::Stopped)))
     }
 
-    /// Whether a processor in HLT can never leave it: with interrupts off only an NMI or INIT would help, and on a board
-    /// with one processor nothing but that processor sends them.
-    fn is_halted_for_good(&mut self) -> bool {
-        let interrupts_off = self.engine.state().flags.system & bits::RFLAGS_IF == 0;
-        interrupts_off && !self.remote.is_signalled(Attention::NMI | Attention::INIT)
-    }
-
-    /// Sleeps until the deadline, or until input or a stop wakes the thread; not at all if an interrupt is pending.
-    fn sleep_until(&mut self, deadline: Option<u64>) {
-        if lock(&self.board).pending(0) || self.remote.is_signalled(Attention::NMI | Attention::INIT) {
-            return;
-        }
-        let now = self.clock.now_ns();
-        let sleep = deadline.map_or(LONGEST_SLEEP_NS, |at| at.saturating_sub(now)).min(LONGEST_SLEEP_NS);
-        if sleep > 0 {
-            std::thread::park_timeout(Duration::from_nanos(sleep));
-        }
-    }
-
-    /// The reset line: chips, processor, and the kernel loaded again as firmware would.
+    /// The reset line: chips, processors, and the kernel loaded again as firmware would.
     fn reboot(&mut self) -> Result<()> {
-        lock(&self.board).reset();
+        lock(&self.shared.board).reset();
         self.load()
     }
+}
+
+/// Feeds typed bytes, fires the chips' due timers, looks whether the run is to stop; returns the chips' next deadline.
+fn look_after_board(shared: &Shared, remote: &Remote) -> Option<u64> {
+    if remote.is_stopped() {
+        shared.end(Ending::Outcome(Ok(Outcome::Stopped)));
+    }
+    let mut board = lock(&shared.board);
+    remote.hand_over(|typed| board.serial_input(typed));
+    board.advance_chips(shared.clock.now_ns());
+    shared.a20.store(board.a20(), Ordering::Relaxed);
+    let deadline = board.next_chip_deadline_ns();
+    shared.next_look_ns.store(deadline.unwrap_or(u64::MAX), Ordering::Relaxed);
+    deadline
 }

@@ -1,6 +1,6 @@
 //! A machine that somebody else drives, instruction by instruction: time and interrupts move only when they are told to.
 
-use super::environment::lock;
+use super::shared::{Ending, lock};
 use super::{Machine, Outcome};
 use rx86_cpu::backend::X86Ops;
 use rx86_devices::BoardRequest;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 impl Machine {
     /// The engine with the processor.
     pub fn engine(&mut self) -> &mut dyn X86Ops {
-        &mut *self.engine
+        &mut *self.processors[0].engine
     }
 
     /// Guest memory.
@@ -22,32 +22,34 @@ impl Machine {
     /// Sets guest time, lets due timers act, and drops what the guest has printed. Returns how the run has ended, if the
     /// guest has asked for that.
     pub fn set_time(&mut self, now_ns: u64) -> Option<Outcome> {
-        self.clock.set_ns(now_ns);
-        let mut board = lock(&self.board);
+        self.shared.clock.set_ns(now_ns);
+        let mut board = lock(&self.shared.board);
         board.advance(now_ns);
         let a20 = board.a20();
         drop(board);
-        self.engine.set_a20(a20);
+        self.processors[0].engine.set_a20(a20);
         self.output.discard();
-        lock(&self.request).take().map(|request| match request {
-            BoardRequest::PowerOff => Outcome::PowerOff,
-            BoardRequest::DebugExit(value) => Outcome::DebugExit(value),
-            BoardRequest::Reset => Outcome::Reset,
-        })
+        match self.shared.take_ending()? {
+            Ending::Request(BoardRequest::PowerOff) => Some(Outcome::PowerOff),
+            Ending::Request(BoardRequest::DebugExit(value)) => Some(Outcome::DebugExit(value)),
+            Ending::Request(BoardRequest::Reset) => Some(Outcome::Reset),
+            // Only `run` ends a run otherwise.
+            Ending::Outcome(outcome) => outcome.ok(),
+        }
     }
 
     /// When the next timer of the board is due.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        lock(&self.board).next_deadline_ns()
+        lock(&self.shared.board).next_deadline_ns()
     }
 
     /// Delivers an external interrupt if one is pending and the processor takes it; executes nothing.
     pub fn let_interrupts_in(&mut self) {
-        self.interrupts_held.store(false, Ordering::Relaxed);
-        if lock(&self.board).pending(0) {
-            self.attention.raise(Attention::INTERRUPT);
+        self.shared.interrupts_held.store(false, Ordering::Relaxed);
+        if lock(&self.shared.board).pending(0) {
+            self.shared.attentions[0].raise(Attention::INTERRUPT);
         }
-        self.engine.run(0);
-        self.interrupts_held.store(true, Ordering::Relaxed);
+        self.processors[0].engine.run(0);
+        self.shared.interrupts_held.store(true, Ordering::Relaxed);
     }
 }

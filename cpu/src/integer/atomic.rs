@@ -121,19 +121,6 @@ fn cmpxchg16b(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-impl Cpu {
-    /// Writes `new` to 16 aligned bytes if they hold `expected`; returns what they held. Faults as a write.
-    fn compare_exchange_16(&mut self, linear: u64, expected: u128, new: u128) -> Result<u128, Exception> {
-        if self.mmu.host_for_write(linear, 16).is_none() {
-            self.probe_write(linear, 16)?;
-        }
-        let old = u128::from_le_bytes(self.read_linear(linear)?);
-        let value = if old == expected { new } else { old };
-        self.write_linear(linear, value.to_le_bytes())?;
-        Ok(old)
-    }
-}
-
 /// The plain function of an instruction of this family.
 pub(super) fn select_hard(i: &Instruction) -> Option<Hard> {
     match i.mnemonic() {

@@ -104,7 +104,10 @@ impl<T: HotTier> X86Ops for Interpreter<T> {
     }
 
     fn run(&mut self, budget: u64) -> Exit {
+        self.cpu.mmu.memory().enter_guest(&self.cpu.code_watcher);
+        self.cpu.report_stolen_time();
         let exit = self.run_blocks(budget);
+        self.cpu.code_watcher.leave_guest();
         match exit {
             Exit::Halt => self.cpu.stats.exits_halt += 1,
             _ => self.cpu.stats.exits_yield += 1,
@@ -117,7 +120,10 @@ impl<T: HotTier> X86Ops for Interpreter<T> {
     }
 
     fn step(&mut self) -> Exit {
-        self.step_one()
+        self.cpu.mmu.memory().enter_guest(&self.cpu.code_watcher);
+        let exit = self.step_one();
+        self.cpu.code_watcher.leave_guest();
+        exit
     }
 
     fn stats(&self) -> EngineStats {

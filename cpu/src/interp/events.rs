@@ -45,13 +45,16 @@ impl<T: HotTier> Interpreter<T> {
     pub(super) fn between_blocks(&mut self) -> Option<Exit> {
         if self.cpu.code_map.has_writes() || self.cpu.attention.peek() & Attention::CODE_WRITTEN != 0 {
             self.cpu.attention.clear(Attention::CODE_WRITTEN);
-            self.drop_written_code();
+            self.hear_of_code();
+        }
+        if self.unsettled.is_due(&self.cpu) {
+            self.compare_unsettled();
         }
         if let Some(exit) = self.cpu.exit.take() {
             return Some(exit);
         }
-        if self.cpu.attention.peek() & Attention::INIT != 0 {
-            self.take_init();
+        if self.cpu.attention.peek() & (Attention::INIT | Attention::UNHALT) != 0 {
+            self.take_activity_events();
         }
         // MOV SS and POP SS hold debug traps back until the next instruction is done.
         let held_back = self.cpu.state.mov_ss_shadow;
@@ -63,6 +66,10 @@ impl<T: HotTier> Interpreter<T> {
         self.deliver_interrupts();
         if let Some(exit) = self.cpu.exit.take() {
             return Some(exit);
+        }
+        if self.cpu.unhalted && self.cpu.state.activity == Activity::Halted {
+            self.cpu.unhalted = false;
+            self.cpu.state.activity = Activity::Active;
         }
         match self.cpu.state.activity {
             Activity::Active => {}
@@ -81,7 +88,15 @@ impl<T: HotTier> Interpreter<T> {
         None
     }
 
-    fn take_init(&mut self) {
+    /// INIT, SIPI, and the end of a halt by another vCPU's hypercall.
+    fn take_activity_events(&mut self) {
+        if self.cpu.attention.peek() & Attention::UNHALT != 0 {
+            self.cpu.attention.clear(Attention::UNHALT);
+            self.cpu.unhalted = true;
+        }
+        if self.cpu.attention.peek() & Attention::INIT == 0 {
+            return;
+        }
         self.cpu.attention.clear(Attention::INIT);
         if self.cpu.env.take_init() {
             self.cpu.reset(ResetKind::Init);

@@ -1,7 +1,5 @@
 //! The interpreter's micro-operations: numbers.
 
-#![expect(unsafe_code, reason = "read-modify-write through the host address of guest RAM")]
-
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::memory::{not_canonical_stack, stack_fault};
@@ -11,7 +9,6 @@ use crate::ops::{Hard, MicroOps};
 use crate::state::{ArithFlags, SegmentIndex};
 use crate::width::{self, Width};
 use rx86_softmmu::Access;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 impl Cpu {
     #[inline(always)]
@@ -81,25 +78,6 @@ impl Cpu {
     }
 }
 
-/// Compare-and-swap of `W` bits at a naturally aligned host address; returns whether it happened.
-#[inline]
-fn compare_exchange<W: Width>(host: *mut u8, old: u64, new: u64) -> bool {
-    let (success, failure) = (Ordering::SeqCst, Ordering::SeqCst);
-    // SAFETY: the caller passes the host address of W::BYTES bytes of writable guest RAM, aligned to W::BYTES.
-    unsafe {
-        match W::BITS {
-            8 => AtomicU8::from_ptr(host).compare_exchange(old as u8, new as u8, success, failure).is_ok(),
-            16 => AtomicU16::from_ptr(host.cast())
-                .compare_exchange(old as u16, new as u16, success, failure)
-                .is_ok(),
-            32 => AtomicU32::from_ptr(host.cast())
-                .compare_exchange(old as u32, new as u32, success, failure)
-                .is_ok(),
-            _ => AtomicU64::from_ptr(host.cast()).compare_exchange(old, new, success, failure).is_ok(),
-        }
-    }
-}
-
 impl MicroOps for Cpu {
     type Int = u64;
     type Fault = Exception;
@@ -159,16 +137,11 @@ impl MicroOps for Cpu {
         change: impl Fn(&mut Self, u64) -> u64,
     ) -> Result<(u64, u64), Exception> {
         let linear = self.displaced_linear(op, displacement, W::BYTES, Access::Write)?;
-        match self.mmu.host_for_write(linear, W::BYTES) {
-            Some(host) if op.has(op_flags::LOCK) && linear & (W::BYTES - 1) == 0 => loop {
-                let old = self.read_width::<W>(linear)?;
-                let new = change(self, old);
-                if compare_exchange::<W>(host, old, new & W::MASK) {
-                    return Ok((old, new));
-                }
-            },
-            Some(_) => {}
-            None => self.probe_write(linear, W::BYTES).map_err(|fault| stack_fault(op, fault))?,
+        if op.has(op_flags::LOCK) {
+            return self.modify_locked::<W>(linear, change).map_err(|fault| stack_fault(op, fault));
+        }
+        if self.mmu.host_for_write(linear, W::BYTES).is_none() {
+            self.probe_write(linear, W::BYTES).map_err(|fault| stack_fault(op, fault))?;
         }
         let old = self.read_width::<W>(linear)?;
         let new = change(self, old);

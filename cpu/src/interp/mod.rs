@@ -6,6 +6,7 @@ mod events;
 mod micro;
 pub mod tier;
 mod tiered;
+mod unsettled;
 
 use crate::backend::Exit;
 use crate::cpu::Cpu;
@@ -16,6 +17,7 @@ use crate::state::SegmentIndex;
 use blocks::{Block, BlockCache, BlockId, InterpOp};
 use rx86_softmmu::{Access, Target};
 use tier::{HotTier, NoTier};
+use unsettled::UnsettledPages;
 
 /// The longest block; bounds how long an interrupt waits.
 const MAX_BLOCK_OPS: usize = 64;
@@ -24,6 +26,7 @@ const MAX_BLOCK_OPS: usize = 64;
 pub struct Interpreter<T = NoTier> {
     cpu: Cpu,
     blocks: BlockCache,
+    unsettled: UnsettledPages,
     /// The next block must be looked at one instruction at a time: trap flag, shadows, breakpoints, RF.
     stepping: bool,
     window_requested: bool,
@@ -43,7 +46,15 @@ impl<T: HotTier> Interpreter<T> {
     /// An interpreter for `cpu` that gives hot code to `tier`.
     pub fn with_tier(cpu: Cpu, tier: T) -> Self {
         let tracing = tracing::enabled!(target: "rx86::instruction", tracing::Level::TRACE);
-        Self { cpu, blocks: BlockCache::new(), stepping: false, window_requested: false, tracing, tier }
+        Self {
+            cpu,
+            blocks: BlockCache::new(),
+            unsettled: UnsettledPages::default(),
+            stepping: false,
+            window_requested: false,
+            tracing,
+            tier,
+        }
     }
 
     /// The tier.
@@ -240,18 +251,22 @@ impl<T: HotTier> Interpreter<T> {
         block.ops = ops.into_boxed_slice();
         self.cpu.stats.blocks_decoded += 1;
         for (gpa, bytes) in block.pieces() {
-            if self.cpu.code_map.add(gpa, bytes) {
-                self.cpu.mmu.memory().mark_code(gpa);
-                self.cpu.mmu.protect_code_page(gpa);
-            }
+            self.cpu.code_map.add(gpa, bytes);
         }
         Ok(self.blocks.insert(block))
     }
 
-    /// The bytes from `target` to the end of its page.
+    /// The bytes from `target` to the end of its page. Stores to the page are noticed from before they are read.
     fn fetch_page(&mut self, target: &Target, page: &mut Vec<u8>) {
+        if self.cpu.code_map.open_page(target.gpa) {
+            self.mark_code(target.gpa);
+        }
         page.resize(4096 - (target.gpa as usize & 0xfff), 0xff);
-        if self.cpu.mmu.memory().read(target.gpa, page).is_err() {
+        if self.unsettled.has(target.gpa) {
+            // The new block is made of the same bytes as those that are there.
+            self.compare_page(target.gpa);
+            self.unsettled.read(target.gpa, page);
+        } else if self.cpu.mmu.memory().read(target.gpa, page).is_err() {
             // Code in device memory is fetched as a processor would, without caring what the device makes of it.
             for (i, byte) in page.iter_mut().enumerate().take(2 * MAX_INSTRUCTION_BYTES) {
                 self.cpu.env.mmio_read(target.gpa + i as u64, std::slice::from_mut(byte));
@@ -275,20 +290,6 @@ impl<T: HotTier> Interpreter<T> {
         match decode::<Cpu>(&bytes, mode, &self.cpu.model) {
             Ok(decoded) => Ok((decoded, tail.gpa >> 12)),
             Err(_) => Err(Exception::gp(0)),
-        }
-    }
-
-    /// Drops the blocks whose bytes were written since the last look, by this vCPU or by others.
-    fn drop_written_code(&mut self) {
-        for (gpa, bytes) in self.cpu.mmu.memory().take_code_writes() {
-            self.cpu.code_map.note_write(gpa, bytes);
-        }
-        for (gpa, bytes) in self.cpu.code_map.take_writes() {
-            let dropped = self.blocks.invalidate(gpa, bytes) + self.tier.invalidate(gpa, bytes);
-            self.cpu.stats.blocks_invalidated += dropped as u64;
-            let page = gpa >> 12;
-            let translated = self.tier.pieces_of_page(page);
-            self.cpu.code_map.set_page(page, self.blocks.pieces_of_page(page).chain(translated));
         }
     }
 }

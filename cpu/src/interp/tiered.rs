@@ -27,7 +27,8 @@ impl<T: HotTier> Interpreter<T> {
         let budget = end.saturating_sub(self.cpu.stats.instructions);
         // Anything but zero: instructions that want the block to end set it to zero.
         self.cpu.block_limit = usize::MAX;
-        match self.tier.run(&mut self.cpu, translation, budget, !self.window_requested) {
+        let chains = !self.window_requested && self.unsettled.is_empty();
+        match self.tier.run(&mut self.cpu, translation, budget, chains) {
             TierExit::Next => Ok(()),
             TierExit::Exception(exception) => Err(exception),
             TierExit::Interpret if self.cpu.state.sti_shadow => {
@@ -52,6 +53,13 @@ impl<T: HotTier> Interpreter<T> {
     #[inline(never)]
     fn ask_for_translation(&mut self, id: BlockId) {
         let Some(gpa) = self.blocks.get(id).map(|block| block.gpa) else { return };
+        // What is translated is read anew, and must be what the blocks were decoded from.
+        if !self.unsettled.is_empty() {
+            if let Some(block) = self.blocks.get_mut(id) {
+                block.heat -= 1;
+            }
+            return;
+        }
         // Only 64-bit code is translated, and there the instruction pointer is the linear address.
         if self.cpu.mode().has(ModeKey::LONG64) {
             let (rip, mode) = (self.cpu.state.rip(), self.cpu.mode());

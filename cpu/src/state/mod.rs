@@ -82,6 +82,8 @@ pub struct Msrs {
     pub kvm_system_time: u64,
     /// MSR_KVM_WALL_CLOCK_NEW.
     pub kvm_wall_clock: u64,
+    /// MSR_KVM_STEAL_TIME.
+    pub kvm_steal_time: u64,
     /// MSR_KVM_PV_EOI_EN.
     pub kvm_pv_eoi: u64,
 }

@@ -1,4 +1,4 @@
-//! Cache control and fences: there is no cache, so only their checks remain (SDM vol. 2).
+//! Cache control, fences and PAUSE (SDM vol. 2). There is no cache: of its control only the checks remain.
 
 use crate::cpu::Cpu;
 use crate::exception::Exception;
@@ -8,6 +8,10 @@ use crate::op::Op;
 use crate::ops::Hard;
 use iced_x86::{Instruction, Mnemonic};
 use rx86_softmmu::Access;
+use std::sync::atomic::{Ordering, fence};
+
+/// About the cost of offering the host CPU to others.
+const PAUSES_BEFORE_YIELD: u32 = 64;
 
 /// The meaning of an instruction of this family.
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
@@ -16,7 +20,10 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
         Wbinvd | Wbnoinvd | Invd => privileged_nothing,
         Serialize => serialize,
         Clflush | Clflushopt | Clwb => flush_line,
-        Pause | Lfence | Mfence | Sfence => nothing,
+        // Loads and stores are in order anyway, but for a store and a later load.
+        Lfence | Sfence => nothing,
+        Mfence => fence_all,
+        Pause => pause,
         _ => return None,
     })
 }
@@ -25,12 +32,33 @@ fn nothing(_: &mut Cpu, _: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-fn privileged_nothing(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
-    cpu.require_cpl0()
+fn fence_all(_: &mut Cpu, _: &Op) -> Result<(), Exception> {
+    fence(Ordering::SeqCst);
+    Ok(())
 }
 
-/// SERIALIZE: the next instruction is fetched anew.
+/// PAUSE: whoever spins long waits for a vCPU that may want this host CPU.
+fn pause(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
+    cpu.pauses += 1;
+    if cpu.pauses >= PAUSES_BEFORE_YIELD {
+        cpu.pauses = 0;
+        cpu.env.relax();
+        if cpu.attention.peek() != 0 {
+            cpu.end_block();
+        }
+    }
+    Ok(())
+}
+
+fn privileged_nothing(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
+    cpu.require_cpl0()?;
+    cpu.serialize();
+    Ok(())
+}
+
+/// SERIALIZE.
 fn serialize(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
+    cpu.serialize();
     cpu.end_block();
     Ok(())
 }

@@ -116,6 +116,7 @@ impl Cpu {
         }
         self.state.cr3 = value;
         self.mmu.load_cr3(value, keep);
+        self.serialize();
         self.end_block();
         Ok(())
     }

@@ -37,9 +37,9 @@ const APIC_BASE_ENABLE: u64 = 1 << 11;
 /// The local APIC timer's clock, which is also the crystal clock of leaf 0x15.
 const CRYSTAL_HZ: u64 = 1_000_000_000;
 
-/// Leaf 0x40000001 EAX: no delay for ports (1), the clock's new registers (3), PV EOI (6), a clock that is stable over
-/// processors (24).
-const KVM_FEATURES: u32 = 1 << 1 | 1 << 3 | 1 << 6 | 1 << 24;
+/// Leaf 0x40000001 EAX: no delay for ports (1), the clock's new registers (3), stolen time (5), PV EOI (6), the end of
+/// another processor's halt by hypercall (7), a clock that is stable over processors (24).
+const KVM_FEATURES: u32 = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 24;
 
 /// Leaf 4's subleaves: type and level, ways, line sets.
 const CACHES: [Cache; 4] = [
@@ -284,6 +284,7 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     cpu.put::<W32>(reg::RBX, u64::from(result.ebx));
     cpu.put::<W32>(reg::RCX, u64::from(result.ecx));
     cpu.put::<W32>(reg::RDX, u64::from(result.edx));
+    cpu.serialize();
     Ok(())
 }
 

@@ -207,6 +207,7 @@ impl Cpu {
         };
         // The views and the mode follow the state, whichever it is now.
         self.mode_changed();
+        self.serialize();
         if outcome.is_ok() {
             self.state.sti_shadow = false;
             self.state.mov_ss_shadow = false;

@@ -53,6 +53,7 @@ fn iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
     }
     // A faulting IRET may have switched the MMU's view; a completed one has changed the mode.
     cpu.mode_changed();
+    cpu.serialize();
     outcome
 }
 

@@ -18,7 +18,7 @@ pub mod event;
 mod far_transfer;
 mod fast_call;
 mod flag_moves;
-mod idle;
+pub mod idle;
 #[cfg(test)]
 mod instruction_tests;
 mod iret;

@@ -5,13 +5,15 @@ use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, reg};
 use crate::ops::{Hard, MicroOps};
-use crate::width::W64;
+use crate::width::{W32, W64};
 use iced_x86::{Instruction, Mnemonic};
 
 /// The lowest bit of the clock's and PV EOI's registers: enabled.
 const ENABLED: u64 = 1;
 /// The clock's flag: time read on one processor is never before time read on another.
 const CLOCK_TSC_STABLE: u8 = 1;
+/// The hypercall that ends a processor's halt: flags in RBX, the APIC id in RCX.
+const KVM_HC_KICK_CPU: u64 = 5;
 /// The hypercall result "no such call", as a negative number.
 const KVM_ENOSYS: i64 = -1000;
 /// The hypercall result "not allowed at this privilege level".
@@ -52,8 +54,9 @@ pub(super) fn update_clock(cpu: &mut Cpu) {
         return;
     }
     let (multiplier, shift) = clock_scale(cpu.env.tsc_hz());
-    let system_time = cpu.env.now_ns();
-    let tsc = cpu.tsc();
+    // Of one moment, or the clocks of two processors would differ by what passed between two looks.
+    let (ticks, system_time) = cpu.env.tsc_and_ns();
+    let tsc = ticks.wrapping_add(cpu.state.msrs.tsc_offset);
     let mut page = [0; 32];
     page[8..16].copy_from_slice(&tsc.to_le_bytes());
     page[16..24].copy_from_slice(&system_time.to_le_bytes());
@@ -94,6 +97,21 @@ pub(super) fn write_wall_clock(cpu: &mut Cpu, _: u32, value: u64) -> Result<(), 
     Ok(())
 }
 
+/// MSR_KVM_STEAL_TIME.
+pub(super) fn read_steal_time(cpu: &mut Cpu, _: u32) -> Result<u64, Exception> {
+    Ok(cpu.state.msrs.kvm_steal_time)
+}
+
+/// MSR_KVM_STEAL_TIME: where the guest wants to read stolen time, and whether it is kept.
+pub(super) fn write_steal_time(cpu: &mut Cpu, _: u32, value: u64) -> Result<(), Exception> {
+    if value & 0x3e != 0 {
+        return Err(Exception::gp(0));
+    }
+    cpu.state.msrs.kvm_steal_time = value;
+    cpu.report_stolen_time();
+    Ok(())
+}
+
 /// MSR_KVM_PV_EOI_EN.
 pub(super) fn read_pv_eoi(cpu: &mut Cpu, _: u32) -> Result<u64, Exception> {
     Ok(cpu.state.msrs.kvm_pv_eoi)
@@ -111,6 +129,26 @@ pub(super) fn write_pv_eoi(cpu: &mut Cpu, _: u32, value: u64) -> Result<(), Exce
 }
 
 impl Cpu {
+    /// Writes the guest's page of stolen time, if it has one: nanoseconds at 0, a version at 8 that is odd meanwhile.
+    pub fn report_stolen_time(&mut self) {
+        let register = self.state.msrs.kvm_steal_time;
+        if register & ENABLED == 0 {
+            return;
+        }
+        let stolen = self.env.stolen_ns();
+        let gpa = register & !0x3f;
+        let memory = self.mmu.memory();
+        let mut page = [0; 12];
+        if memory.read(gpa, &mut page).is_err() || page[..8] == stolen.to_le_bytes() {
+            return;
+        }
+        let version = u32::from_le_bytes([page[8], page[9], page[10], page[11]]) & !1;
+        // It was there for reading.
+        let _ = memory.write(gpa + 8, &version.wrapping_add(1).to_le_bytes());
+        let _ = memory.write(gpa, &stolen.to_le_bytes());
+        let _ = memory.write(gpa + 8, &version.wrapping_add(2).to_le_bytes());
+    }
+
     /// To be called when an external interrupt has been acknowledged: lets the guest end it by clearing a flag in its
     /// memory, if it wants that and nothing else waits behind the interrupt.
     pub fn pv_eoi_on_injection(&mut self) {
@@ -150,9 +188,17 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
     (instruction.mnemonic() == Mnemonic::Vmcall).then_some(vmcall as Hard)
 }
 
-/// There are no hypercalls to make yet, and Linux asks for none that CPUID does not offer.
+/// The hypercall's number is in RAX, its arguments in RBX, RCX and on; its result goes to RAX.
 fn vmcall(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
-    let result = if cpu.state.cpl == 0 { KVM_ENOSYS } else { KVM_EPERM };
+    let result = if cpu.state.cpl != 0 {
+        KVM_EPERM
+    } else if cpu.get::<W64>(reg::RAX) == KVM_HC_KICK_CPU {
+        let apic_id = cpu.get::<W32>(reg::RCX) as u32;
+        cpu.env.end_halt(apic_id);
+        0
+    } else {
+        KVM_ENOSYS
+    };
     cpu.put::<W64>(reg::RAX, result as u64);
     Ok(())
 }

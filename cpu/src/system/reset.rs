@@ -79,6 +79,7 @@ impl Cpu {
         self.state = state;
         self.pending_exception = None;
         self.monitor = None;
+        self.unhalted = false;
         self.exit = None;
         self.forget_debug_state();
         if kind == ResetKind::PowerOn {

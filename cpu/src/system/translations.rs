@@ -32,6 +32,7 @@ fn invlpg(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     } else if cpu.is_canonical(linear) {
         cpu.mmu.invalidate_page(linear);
     }
+    cpu.serialize();
     cpu.end_block();
     Ok(())
 }
@@ -61,6 +62,7 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         2 => cpu.mmu.flush_all(),
         _ => cpu.mmu.flush_non_global(),
     }
+    cpu.serialize();
     cpu.end_block();
     Ok(())
 }

@@ -223,19 +223,29 @@ impl Board {
 
     /// The next time in nanoseconds at which a chip or a local APIC wants [`Board::advance`].
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        let chips: [&dyn Device; 4] = [&self.pit, &self.rtc, &self.serial, &self.power];
         let lapics = self.lapics.iter().map(|lapic| lock(lapic).next_deadline_ns());
-        chips.iter().map(|chip| chip.next_deadline_ns()).chain(lapics).flatten().min()
+        lapics.chain([self.next_chip_deadline_ns()]).flatten().min()
+    }
+
+    /// The next time in nanoseconds at which a chip wants [`Board::advance_chips`].
+    pub fn next_chip_deadline_ns(&self) -> Option<u64> {
+        let chips: [&dyn Device; 4] = [&self.pit, &self.rtc, &self.serial, &self.power];
+        chips.iter().filter_map(|chip| chip.next_deadline_ns()).min()
     }
 
     /// Lets all timers do what they owe up to `now_ns`.
     pub fn advance(&mut self, now_ns: u64) {
+        for lapic in &self.lapics {
+            lock(lapic).advance(now_ns);
+        }
+        self.advance_chips(now_ns);
+    }
+
+    /// Lets the chips' timers do what they owe up to `now_ns`, but not those of the local APICs, which are with their vCPUs.
+    pub fn advance_chips(&mut self, now_ns: u64) {
         let chips: [&mut dyn Device; 4] = [&mut self.pit, &mut self.rtc, &mut self.serial, &mut self.power];
         for chip in chips {
             chip.advance(now_ns);
-        }
-        for lapic in &self.lapics {
-            lock(lapic).advance(now_ns);
         }
         self.feed_serial();
         self.route();

@@ -268,6 +268,11 @@ impl LocalApic {
         self.ext_int = false;
     }
 
+    /// Whether there is something to send.
+    pub fn has_outbox(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// Takes what this APIC has to send.
     pub fn take_outbox(&mut self) -> Vec<ApicOut> {
         std::mem::take(&mut self.outbox)

@@ -136,6 +136,7 @@ fn wrmsr(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     let index = cpu.get::<W32>(reg::RCX) as u32;
     let value = edx_eax(cpu);
     cpu.write_msr(index, value)?;
+    cpu.serialize();
     // The local APIC's registers may let an interrupt through.
     cpu.end_block();
     Ok(())

@@ -77,6 +77,7 @@ pub(super) static TABLE: &[Row] = rows! {
     0xda0 "IA32_XSS" Some(Feature::Xsaves), Stored(|s, _| &mut s.msrs.xss, Rule::Bits(0));
     0x4b56_4d00 "MSR_KVM_WALL_CLOCK_NEW" Some(Hypervisor), Computed(pv::read_wall_clock, pv::write_wall_clock);
     0x4b56_4d01 "MSR_KVM_SYSTEM_TIME_NEW" Some(Hypervisor), Computed(pv::read_system_time, pv::write_system_time);
+    0x4b56_4d03 "MSR_KVM_STEAL_TIME" Some(Hypervisor), Computed(pv::read_steal_time, pv::write_steal_time);
     0x4b56_4d04 "MSR_KVM_PV_EOI_EN" Some(Hypervisor), Computed(pv::read_pv_eoi, pv::write_pv_eoi);
     0xc000_0080 "IA32_EFER" Some(Syscall), Computed(|cpu, _| Ok(cpu.state.efer), |cpu, _, value| cpu.write_efer(value));
     0xc000_0081 "IA32_STAR" Some(Syscall), Stored(|s, _| &mut s.msrs.star, Rule::Any);
