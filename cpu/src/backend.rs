@@ -167,10 +167,28 @@ impl TierStats {
         self.guest_instructions += other.guest_instructions;
         self.host_bytes += other.host_bytes;
         self.compile_ns += other.compile_ns;
-        self.dropped += other.dropped;
+        self.failed += other.failed;
+        self.invalidated += other.invalidated;
+        self.evicted += other.evicted;
         self.instructions += other.instructions;
         self.entries += other.entries;
-        self.left_to_interpret += other.left_to_interpret;
+        self.refused_entries += other.refused_entries;
+        self.exits.add(&other.exits);
+    }
+}
+
+impl TierExits {
+    fn add(&mut self, other: &Self) {
+        self.next_unknown += other.next_unknown;
+        self.budget += other.budget;
+        self.attention += other.attention;
+        self.block_ended += other.block_ended;
+        self.exception += other.exception;
+        self.access_faults += other.access_faults;
+        self.access_crosses_page += other.access_crosses_page;
+        self.access_writes_code_page += other.access_writes_code_page;
+        self.access_not_ram += other.access_not_ram;
+        self.no_translation += other.no_translation;
     }
 }
 

@@ -3,8 +3,9 @@
 use crate::listing::Listing;
 use crate::region::Region;
 use rx86_cpu::mode::ModeKey;
-use std::fmt::Write;
-use std::io;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// Which regions are dumped, and where to.
@@ -55,24 +56,29 @@ pub(crate) struct Installation<'a> {
 #[derive(Debug)]
 pub(crate) struct Dump {
     config: DumpConfig,
-    written: u32,
 }
 
 impl Dump {
     pub(crate) fn new(config: DumpConfig) -> io::Result<Self> {
         std::fs::create_dir_all(&config.folder)?;
-        Ok(Self { config, written: 0 })
+        Ok(Self { config })
     }
 
-    /// Writes the file of a translation, if it is wanted. The name begins with the entry's linear address; the number tells
-    /// translations of one address apart.
-    pub(crate) fn write(&mut self, installation: &Installation<'_>) -> io::Result<()> {
+    /// Writes the file of a translation, if it is wanted. The name begins with the entry's linear address; a number tells
+    /// translations of one address apart, also those of several vCPUs.
+    pub(crate) fn write(&self, installation: &Installation<'_>) -> io::Result<()> {
         if !self.config.regions.contains(installation.region) {
             return Ok(());
         }
-        let name = format!("{:016x}-{}.txt", installation.region.entry, self.written);
-        self.written += 1;
-        std::fs::write(self.config.folder.join(name), text(installation))
+        let mut number = 0;
+        let mut file = loop {
+            let name = format!("{:016x}-{number}.txt", installation.region.entry);
+            match File::create_new(self.config.folder.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                file => break file?,
+            }
+        };
+        file.write_all(text(installation).as_bytes())
     }
 }
 

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// The file, with a line for each piece of host code. What was replaced stays in it, since nothing can be taken back: names are
-/// right for what has not been evicted.
+/// The file, with a line for each piece of host code; each vCPU's JIT adds its own. What was replaced stays in it, since nothing
+/// can be taken back: names are right for what has not been evicted.
 #[derive(Debug)]
 pub(crate) struct PerfMap {
     file: BufWriter<File>,
@@ -18,9 +18,9 @@ impl PerfMap {
         Path::new("/tmp").join(format!("perf-{}.map", std::process::id()))
     }
 
-    /// Makes the file.
+    /// Opens the file, or makes it.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: BufWriter::new(File::create(path)?) })
+        Ok(Self { file: BufWriter::new(File::options().create(true).append(true).open(path)?) })
     }
 
     /// Names `bytes` bytes of host code at `address`.
@@ -38,10 +38,11 @@ mod tests {
     #[test]
     fn lines_are_as_perf_reads_them() {
         let path = std::env::temp_dir().join(format!("rx86-perf-map-{}", std::process::id()));
-        let mut map = PerfMap::new(&path).unwrap();
-        map.name(0x7f00_0000_1000, 0x42, "guest ffffffff81000000").unwrap();
+        let mut maps = [PerfMap::new(&path).unwrap(), PerfMap::new(&path).unwrap()];
+        maps[0].name(0x7f00_0000_1000, 0x42, "guest ffffffff81000000").unwrap();
+        maps[1].name(0x1000, 1, "guest 1").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(text, "7f0000001000 42 guest ffffffff81000000\n");
+        assert_eq!(text, "7f0000001000 42 guest ffffffff81000000\n1000 1 guest 1\n");
     }
 }

@@ -45,7 +45,7 @@ impl Watch {
     }
 
     fn write(&mut self, installation: &Installation<'_>) -> io::Result<()> {
-        if let Some(dump) = &mut self.dump {
+        if let Some(dump) = &self.dump {
             dump.write(installation)?;
         }
         if let Some(map) = &mut self.perf_map {
