@@ -80,14 +80,45 @@ pub struct TierStats {
     pub host_bytes: u64,
     /// Nanoseconds of translating.
     pub compile_ns: u64,
-    /// Regions dropped because their bytes were written or the cache was full.
-    pub dropped: u64,
+    /// Regions that could not be translated.
+    pub failed: u64,
+    /// Regions dropped because their bytes were written.
+    pub invalidated: u64,
+    /// Regions dropped because the cache was full.
+    pub evicted: u64,
     /// Instructions executed in translations.
     pub instructions: u64,
-    /// Entries into translations.
+    /// Entries into translations from the engine; from one translation to the next is none.
     pub entries: u64,
-    /// Of those, left because the interpreter had to execute an instruction.
-    pub left_to_interpret: u64,
+    /// Entries refused because the mapping of the region's pages has changed.
+    pub refused_entries: u64,
+    /// How those entries ended.
+    pub exits: TierExits,
+}
+
+/// Why a tier went back to its engine, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TierExits {
+    /// No translation is known for the next instruction.
+    pub next_unknown: u64,
+    /// The instructions that `run` was given are used up.
+    pub budget: u64,
+    /// Something waits to be done at an instruction border.
+    pub attention: u64,
+    /// An instruction has changed what the engine has to look at.
+    pub block_ended: u64,
+    /// An instruction raised an exception.
+    pub exception: u64,
+    /// A memory access faults; the interpreter raises the exception.
+    pub access_faults: u64,
+    /// A memory access crosses a page's end.
+    pub access_crosses_page: u64,
+    /// A store to a page that holds code.
+    pub access_writes_code_page: u64,
+    /// A memory access to something other than RAM.
+    pub access_not_ram: u64,
+    /// Another instruction that the interpreter has to execute.
+    pub no_translation: u64,
 }
 
 impl EngineStats {
@@ -136,10 +167,28 @@ impl TierStats {
         self.guest_instructions += other.guest_instructions;
         self.host_bytes += other.host_bytes;
         self.compile_ns += other.compile_ns;
-        self.dropped += other.dropped;
+        self.failed += other.failed;
+        self.invalidated += other.invalidated;
+        self.evicted += other.evicted;
         self.instructions += other.instructions;
         self.entries += other.entries;
-        self.left_to_interpret += other.left_to_interpret;
+        self.refused_entries += other.refused_entries;
+        self.exits.add(&other.exits);
+    }
+}
+
+impl TierExits {
+    fn add(&mut self, other: &Self) {
+        self.next_unknown += other.next_unknown;
+        self.budget += other.budget;
+        self.attention += other.attention;
+        self.block_ended += other.block_ended;
+        self.exception += other.exception;
+        self.access_faults += other.access_faults;
+        self.access_crosses_page += other.access_crosses_page;
+        self.access_writes_code_page += other.access_writes_code_page;
+        self.access_not_ram += other.access_not_ram;
+        self.no_translation += other.no_translation;
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::access::NodeGroups;
 use crate::context::{Call, LeaveKind};
 use crate::dead_code;
+use crate::dump::DumpedRegions;
 use crate::groups::Groups;
 use crate::region::{Node, Region};
 use crate::thunks::{signature, slow_access_signature, translation_signature};
@@ -40,6 +41,9 @@ pub enum CompileError {
     /// The host refused executable memory.
     #[error("the host gives no executable memory: {0}; use the interpreter")]
     Map(#[from] std::io::Error),
+    /// What was to be written of the JIT's work cannot be.
+    #[error("cannot write '{}': {_1}", _0.display())]
+    Watch(std::path::PathBuf, std::io::Error),
 }
 
 /// The host code of a region, not yet in executable memory. It refers to nothing outside itself.
@@ -51,6 +55,8 @@ pub(crate) struct Translation {
     pub(crate) extent: (i64, i64),
     /// Guest instructions that were translated.
     pub(crate) instructions: u32,
+    /// The function in Cranelift's language, optimized, if it was asked for.
+    pub(crate) clif: Option<String>,
 }
 
 /// Translates regions. It keeps buffers between them; one for each thread that compiles.
@@ -58,6 +64,7 @@ pub struct Compiler {
     pub(crate) isa: OwnedTargetIsa,
     pub(crate) context: Context,
     pub(crate) builder: FunctionBuilderContext,
+    keep_clif: Option<DumpedRegions>,
 }
 
 impl Compiler {
@@ -91,7 +98,12 @@ impl Compiler {
             flags.set(name, value).map_err(|error| host(error.to_string()))?;
         }
         let isa = isa.finish(settings::Flags::new(flags)).map_err(|error| host(error.to_string()))?;
-        Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new() })
+        Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new(), keep_clif: None })
+    }
+
+    /// Makes translations of these regions carry their CLIF.
+    pub(crate) fn keep_clif(&mut self, of: Option<DumpedRegions>) {
+        self.keep_clif = of;
     }
 
     /// What the engine's functions are called with.
@@ -138,7 +150,9 @@ impl Compiler {
         translator.finish().finalize(self.isa.frontend_config());
         dead_code::remove(&mut self.context.func);
         let code = self.code(instructions as usize)?;
-        Ok(Translation { code, calls: calls.into(), extent, instructions })
+        let is_kept = self.keep_clif.is_some_and(|regions| regions.contains(region));
+        let clif = is_kept.then(|| self.context.func.display().to_string());
+        Ok(Translation { code, calls: calls.into(), extent, instructions, clif })
     }
 
     /// The host code of the function that has been built.

@@ -6,6 +6,7 @@
 )]
 
 use crate::access::{Kind, Request};
+use crate::exits::Refusal;
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
@@ -71,6 +72,8 @@ pub(crate) struct JitContext {
     exception: Option<Exception>,
     /// Accesses of a group were left to the interpreter, which may not need it for one of them alone.
     pub(crate) group_missed: bool,
+    /// Why the last access that came to `slow_access` was refused, if it was.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// `call`'s answer: the instruction is done.
@@ -114,6 +117,7 @@ impl JitContext {
             cpu,
             exception: None,
             group_missed: false,
+            refusal: None,
         }
     }
 
@@ -139,25 +143,32 @@ fn tlb_of(cpu: &Cpu) -> *const TlbEntry {
 extern "C" fn slow_access_function(context: *mut JitContext) {
     // SAFETY: translated code passes on the context that it was given, whose `cpu` nobody else uses meanwhile.
     let (context, cpu) = unsafe { (&mut *context, &mut *(*context).cpu) };
-    let linear = context.linear;
-    let Request { bytes, kind, for_writes, grouped } = Request::decode(context.access);
-    context.host = 0;
-    if (linear & 0xfff) + bytes > 0x1000 || !cpu.is_canonical(linear) {
-        context.group_missed |= grouped;
-        return;
+    let request = Request::decode(context.access);
+    let found = find(cpu, context.linear, request);
+    // The page may do for the instruction alone.
+    context.group_missed |= request.grouped && !matches!(found, Ok(_) | Err(Refusal::Faults));
+    context.refusal = found.err();
+    context.host = found.map_or(0, |host| host.expose_provenance() as u64);
+}
+
+/// The host address of RAM, if it is there and may be accessed so.
+fn find(cpu: &mut Cpu, linear: u64, request: Request) -> Result<*const u8, Refusal> {
+    let Request { bytes, kind, for_writes, .. } = request;
+    if (linear & 0xfff) + bytes > 0x1000 {
+        return Err(Refusal::CrossesPage);
+    }
+    if !cpu.is_canonical(linear) {
+        return Err(Refusal::Faults);
     }
     cpu.stats.slow_accesses += 1;
     let access = if kind == Kind::Write { Access::Write } else { Access::Read };
-    if cpu.mmu.translate(linear, access).is_err() {
-        return;
-    }
+    let target = cpu.mmu.translate(linear, access).map_err(|_| Refusal::Faults)?;
     let host = if for_writes {
         cpu.mmu.host_for_write(linear, bytes).map(<*mut u8>::cast_const)
     } else {
         cpu.mmu.host_for_read(linear, bytes)
     };
-    context.group_missed |= grouped && host.is_none();
-    context.host = host.map_or(0, |host| host.expose_provenance() as u64);
+    host.ok_or(if target.has_code { Refusal::WritesCodePage } else { Refusal::NotRam })
 }
 
 /// Executes the instruction of `call`, one of the translation's; `next` is RIP behind it.

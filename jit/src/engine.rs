@@ -3,9 +3,12 @@
 use crate::code::{CodeArena, HostCode, Segment};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
 use crate::context::{Call, JitContext, LeaveKind, tag_of};
+use crate::dump::Installation;
+use crate::exits;
 use crate::jumps::JumpCache;
 use crate::region::Region;
 use crate::thunks::Thunks;
+use crate::watch::{Watch, WatchConfig};
 use crate::worker::{Job, Worker};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rx86_cpu::backend::TierStats;
@@ -17,7 +20,7 @@ use rx86_softmmu::Access;
 use std::sync::Arc;
 
 /// How the JIT works.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JitConfig {
     /// How often the interpreter executes a block before it is translated; at least one.
     pub threshold: u32,
@@ -25,11 +28,13 @@ pub struct JitConfig {
     pub background: bool,
     /// Host code kept, in bytes; when it is full, the oldest goes.
     pub code_cache_bytes: usize,
+    /// What is written out for people to look at.
+    pub watch: WatchConfig,
 }
 
 impl Default for JitConfig {
     fn default() -> Self {
-        Self { threshold: 8000, background: true, code_cache_bytes: 128 << 20 }
+        Self { threshold: 8000, background: true, code_cache_bytes: 128 << 20, watch: WatchConfig::default() }
     }
 }
 
@@ -75,6 +80,7 @@ pub struct Jit {
     /// Entries of regions in which one look into the TLB must not stand for several accesses: it failed too often.
     ungrouped: FxHashSet<(u64, ModeKey)>,
     stats: TierStats,
+    watch: Watch,
 }
 
 /// The engine: the interpreter with the JIT above it.
@@ -87,9 +93,10 @@ impl Jit {
     /// A JIT for `cpu`'s model.
     pub fn new(cpu: &Cpu, config: JitConfig) -> Result<Self, CompileError> {
         let mut compiler = Compiler::for_host()?;
+        compiler.keep_clif(config.watch.dump.as_ref().map(|dump| dump.regions));
         let thunks = Thunks::new(&mut compiler)?;
+        let watch = Watch::new(&config.watch)?;
         Ok(Self {
-            config,
             worker: Worker::new(compiler, cpu.model.clone(), config.background)?,
             thunks,
             arena: CodeArena::new(config.code_cache_bytes)?,
@@ -101,6 +108,8 @@ impl Jit {
             next_job: 0,
             ungrouped: FxHashSet::default(),
             stats: TierStats::default(),
+            watch,
+            config,
         })
     }
 
@@ -118,6 +127,14 @@ impl Jit {
         self.stats.regions += 1;
         self.stats.guest_instructions += u64::from(translation.instructions);
         self.stats.host_bytes += code.bytes as u64;
+        self.watch.installed(&Installation {
+            gpa,
+            mode,
+            region: &region,
+            clif: translation.clif.as_deref(),
+            address: code.start as u64,
+            host: &translation.code,
+        });
         for &(piece, _) in &region.pieces {
             let ids = self.by_page.entry(piece >> 12).or_default();
             if ids.last() != Some(&id) {
@@ -144,6 +161,7 @@ impl Jit {
         let is_in = |slot: &Option<Installed>| slot.as_ref().is_some_and(|one| one.code.segment == segment);
         let ids = (1..).map_while(TranslationId::new).zip(&self.installed);
         let evicted: Vec<TranslationId> = ids.filter(|(_, slot)| is_in(slot)).map(|(id, _)| id).collect();
+        self.stats.evicted += evicted.len() as u64;
         for id in evicted {
             self.remove(id);
         }
@@ -170,7 +188,6 @@ impl Jit {
     fn remove(&mut self, id: TranslationId) {
         let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
         self.jumps.forget(&gone.code);
-        self.stats.dropped += 1;
         if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
             self.by_entry.remove(&(gone.gpa, gone.mode));
         }
@@ -259,7 +276,10 @@ impl HotTier for Jit {
             let Some(pending) = self.pending.remove(&done.number) else { continue };
             match done.outcome {
                 Ok(translation) => finished.extend(self.install(pending, translation)),
-                Err(error) => tracing::debug!(target: "rx86::jit", "{:#x}: {error}", pending.gpa),
+                Err(error) => {
+                    self.stats.failed += 1;
+                    tracing::debug!(target: "rx86::jit", "{:#x}: {error}", pending.gpa);
+                }
             }
         }
         finished
@@ -274,6 +294,7 @@ impl HotTier for Jit {
             return TierExit::Gone;
         };
         if !installed.fits(cpu) {
+            self.stats.refused_entries += 1;
             return TierExit::Interpret;
         }
         let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), budget, chains);
@@ -284,10 +305,10 @@ impl HotTier for Jit {
         cpu.stats.instructions += executed;
         self.stats.instructions += executed;
         self.stats.entries += 1;
+        exits::count(&mut self.stats.exits, kind, &context, cpu);
         match kind {
             LeaveKind::Next | LeaveKind::Engine => TierExit::Next,
             LeaveKind::Interpret => {
-                self.stats.left_to_interpret += 1;
                 if group_missed {
                     self.note_group_miss(cpu);
                 }
@@ -308,6 +329,7 @@ impl HotTier for Jit {
             slot.and_then(Option::as_ref).is_some_and(|installed| overlaps(&installed.pieces, gpa, bytes))
         };
         let hit: Vec<TranslationId> = ids.iter().copied().filter(is_hit).collect();
+        self.stats.invalidated += hit.len() as u64;
         for &id in &hit {
             self.remove(id);
         }

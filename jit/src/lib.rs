@@ -41,6 +41,11 @@
 //! Every way back in a region looks at the count of instructions left, so that the machine's loop is reached after its
 //! budget (some thousand instructions). Called functions that want the block to end end the region.
 //!
+//! # Looking at it
+//!
+//! `JitConfig::watch` asks for regions as text (`dump`) and for names that Linux's `perf` understands (`perf_map`). Every return
+//! to the engine is counted by its reason (`exits`). `listing` is machine code as text, for these and for the golden tests.
+//!
 //! # What a translation assumes
 //!
 //! The bytes it was made from: `Jit::invalidate` drops it as the interpreter's blocks are dropped. The mode: it is part of
@@ -54,17 +59,23 @@ mod code;
 mod compiler;
 mod context;
 mod dead_code;
+mod dump;
 mod engine;
+mod exits;
 mod groups;
 mod jumps;
 pub mod listing;
 mod micro;
+mod perf_map;
 mod region;
 mod system;
 mod thunks;
 mod translator;
+mod watch;
 mod worker;
 
 pub use block::{BlockExit, CompiledBlock, ExitKind};
 pub use compiler::{CompileError, Compiler};
+pub use dump::{DumpConfig, DumpedRegions};
 pub use engine::{Jit, JitConfig, engine};
+pub use watch::WatchConfig;

@@ -42,19 +42,23 @@ impl Listing {
         self.instructions.len()
     }
 
-    /// The loop with the fewest instructions, from its lowest address on: where slow ways are longer than fast ones, what a
-    /// loop executes when nothing is in its way.
-    pub fn shortest_loop(&self) -> Option<Self> {
+    /// One turn of the loop, from its lowest address on, on the shortest way around: slow ways call functions, and are longer
+    /// than fast ones. If there are several loops, the outermost: the inner may retry an exchange.
+    pub fn one_turn(&self) -> Option<Self> {
         let by_address: BTreeMap<u64, &Instruction> =
             self.instructions.iter().map(|instruction| (instruction.ip(), instruction)).collect();
         let back = |instruction: &Instruction| {
             branch_target(instruction).filter(|&target| target <= instruction.ip())
         };
-        let tops = self.instructions.iter().filter_map(back);
-        let mut path = tops.filter_map(|top| way_back(&by_address, top)).min_by_key(Vec::len)?;
-        let lowest = path.iter().enumerate().min_by_key(|(_, instruction)| instruction.ip())?.0;
-        path.rotate_left(lowest);
-        Some(Self { instructions: path })
+        let tops: Vec<u64> = self.instructions.iter().filter_map(back).collect();
+        let longest = |with_calls: bool| {
+            let turns = tops.iter().filter_map(|&top| way_back(&by_address, top, with_calls));
+            turns.max_by_key(Vec::len)
+        };
+        let mut turn = longest(false).or_else(|| longest(true))?;
+        let lowest = turn.iter().enumerate().min_by_key(|(_, instruction)| instruction.ip())?.0;
+        turn.rotate_left(lowest);
+        Some(Self { instructions: turn })
     }
 
     /// One line for each instruction: its distance from `origin`, and the instruction as Intel writes it.
@@ -116,12 +120,16 @@ fn goes_on(instruction: &Instruction) -> bool {
     ![Return, UnconditionalBranch, IndirectBranch, Exception].contains(&instruction.flow_control())
 }
 
-/// The shortest way from `top` to `top` again.
-fn way_back(code: &BTreeMap<u64, &Instruction>, top: u64) -> Option<Vec<Instruction>> {
+/// The shortest way from `top` to `top` again, through calls or around them.
+fn way_back(code: &BTreeMap<u64, &Instruction>, top: u64, with_calls: bool) -> Option<Vec<Instruction>> {
     let mut came_from: BTreeMap<u64, u64> = BTreeMap::new();
     let mut open = VecDeque::from([top]);
     while let Some(at) = open.pop_front() {
         let instruction = code.get(&at)?;
+        let is_call = matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
+        if is_call && !with_calls {
+            continue;
+        }
         let next = goes_on(instruction).then(|| instruction.next_ip());
         for successor in next.into_iter().chain(branch_target(instruction)) {
             if code.contains_key(&successor) && !came_from.contains_key(&successor) {
@@ -158,18 +166,28 @@ mod tests {
         let expected =
             ["   0  xor eax,eax", "   2  jmp short 6", "   6  dec eax", "   8  jne short 6", "   a  ret"];
         assert_eq!(listing.lines(0), expected);
-        assert_eq!(listing.shortest_loop().unwrap().lines_without_addresses(), ["dec eax", "jne within"]);
+        assert_eq!(listing.one_turn().unwrap().lines_without_addresses(), ["dec eax", "jne within"]);
     }
 
     #[test]
-    fn the_shorter_way_around_is_found() {
-        // 0: je 5; 2: nop; 3: jmp 9; 5: nop; 6: nop; 7: jmp 9; 9: dec eax; b: jne 0; d: ret
-        let code = [0x74, 0x03, 0x90, 0xeb, 0x04, 0x90, 0x90, 0xeb, 0x00, 0xff, 0xc8, 0x75, 0xf3, 0xc3];
-        let shortest = Listing::reachable(&code).shortest_loop().unwrap();
-        assert_eq!(
-            shortest.lines_without_addresses(),
-            ["je out", "nop", "jmp within", "dec eax", "jne within"]
-        );
-        assert!(Listing::reachable(&[0x90, 0xc3]).shortest_loop().is_none());
+    fn a_turn_goes_the_shorter_way_around_every_loop_inside() {
+        // 0: je 5; 2: nop; 3: jmp 9; 5: nop; 6: nop; 7: jmp 9; 9: dec eax; b: jne 9; d: jne 0; f: ret
+        let code =
+            [0x74, 0x03, 0x90, 0xeb, 0x04, 0x90, 0x90, 0xeb, 0x00, 0xff, 0xc8, 0x75, 0xfc, 0x75, 0xf1, 0xc3];
+        let turn = Listing::reachable(&code).one_turn().unwrap();
+        let expected = ["je out", "nop", "jmp within", "dec eax", "jne within", "jne within"];
+        assert_eq!(turn.lines_without_addresses(), expected);
+        assert!(Listing::reachable(&[0x90, 0xc3]).one_turn().is_none());
+    }
+
+    #[test]
+    fn a_turn_makes_no_call_that_it_can_do_without() {
+        // 0: je 4; 2: call rax; 4: dec eax; 6: jne 2; 8: jne 0; a: ret
+        let code = [0x74, 0x02, 0xff, 0xd0, 0xff, 0xc8, 0x75, 0xfa, 0x75, 0xf6, 0xc3];
+        let turn = Listing::reachable(&code).one_turn().unwrap();
+        assert_eq!(turn.lines_without_addresses(), ["je within", "dec eax", "jne out", "jne within"]);
+        let call_only = [0xff, 0xd0, 0x75, 0xfc, 0xc3];
+        let turn = Listing::reachable(&call_only).one_turn().unwrap();
+        assert_eq!(turn.lines_without_addresses(), ["call rax", "jne within"]);
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Node {
 /// A region, ready to be translated. Node 0 is the entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Region {
+    /// The linear address that it was found at; it may be another when it is entered.
+    pub(crate) entry: u64,
     pub(crate) nodes: Vec<Node>,
     /// Whether one look into the TLB may stand for several accesses.
     pub(crate) grouped: bool,
@@ -102,7 +104,8 @@ impl Region {
         };
         growth.numbers.insert((0, 0), 0);
         growth.queue.push((0, 0, first));
-        let mut region = Self { nodes: Vec::new(), grouped: true, pieces: Vec::new(), pages: Vec::new() };
+        let mut region =
+            Self { entry, nodes: Vec::new(), grouped: true, pieces: Vec::new(), pages: Vec::new() };
         let mut taken = 0;
         while taken < growth.queue.len() {
             let (offset, chain, block) = growth.queue[taken].clone();
@@ -117,7 +120,7 @@ impl Region {
     /// A region of one node, for code that comes from nowhere.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let node = Node { offset: 0, bytes: bytes.to_vec(), successors: Successors::default() };
-        Self { nodes: vec![node], grouped: false, pieces: Vec::new(), pages: Vec::new() }
+        Self { entry: 0, nodes: vec![node], grouped: false, pieces: Vec::new(), pages: Vec::new() }
     }
 
     /// The nodes in an order in which all edges but those of loops lead forward (reverse postorder).

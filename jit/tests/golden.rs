@@ -64,12 +64,12 @@ fn translate(compiler: &mut Compiler, program: Program) -> (String, String) {
     let region = compiler.translate_region(START, &mut code, mode, &CpuModel::max());
     let region = region.expect("there is code").expect("the code can be translated");
     let host = Listing::reachable(region.host_code());
-    let in_loop = |listing: &Listing| match listing.shortest_loop() {
-        Some(shortest) => format!("{} ({} a turn)", listing.count(), shortest.count()),
+    let in_loop = |listing: &Listing| match listing.one_turn() {
+        Some(turn) => format!("{} ({} a turn)", listing.count(), turn.count()),
         None => listing.count().to_string(),
     };
     let counts = format!("guest {:12} host {}", in_loop(&guest), in_loop(&host));
-    let shown = host.shortest_loop().map_or_else(|| host.lines(0), |turn| turn.lines_without_addresses());
+    let shown = host.one_turn().map_or_else(|| host.lines(0), |turn| turn.lines_without_addresses());
     let text =
         [&[counts.clone(), "\nguest:".into()], &guest.lines(START)[..], &["\nhost:".into()], &shown[..]];
     (counts, text.concat().join("\n") + "\n")

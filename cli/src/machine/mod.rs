@@ -277,7 +277,7 @@ fn engine(
         ))),
         Engine::Jit => {
             let cpu = Cpu::new(memory.clone(), environment, model.clone(), attention.clone());
-            Box::new(rx86_jit::engine(cpu, config.jit)?)
+            Box::new(rx86_jit::engine(cpu, config.jit.clone())?)
         }
         Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,
     })

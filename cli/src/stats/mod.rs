@@ -1,11 +1,14 @@
 //! `--stats`: what the engine and the board did, for people and as JSON.
 
+mod translations;
+
 use crate::machine::Machine;
 use rx86_cpu::backend::EngineStats;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use translations::Translations;
 
 /// Accesses to one chip.
 #[derive(Debug, Serialize)]
@@ -38,23 +41,13 @@ pub struct Stats {
     chips: BTreeMap<&'static str, ChipAccesses>,
 }
 
-/// What the JIT did.
-#[derive(Debug, Serialize)]
-struct Translations {
-    regions: u64,
-    guest_instructions: u64,
-    host_bytes: u64,
-    compile_seconds: f64,
-    dropped: u64,
-    entries: u64,
-    left_to_interpret: u64,
-}
-
 impl Stats {
     /// The counters of `machine` after running for `elapsed`.
     pub fn of(machine: &Machine, elapsed: Duration) -> Self {
         let s = machine.stats();
         let seconds = elapsed.as_secs_f64();
+        // A block whose translation is entered is looked up, too.
+        let look_ups = s.blocks_executed + s.tier.map_or(0, |tier| tier.entries);
         let chips = machine.io_counts().into_iter().filter(|(_, count)| count.reads + count.writes > 0);
         Self {
             seconds,
@@ -62,7 +55,7 @@ impl Stats {
             mips: s.instructions as f64 / seconds / 1e6,
             blocks_executed: s.blocks_executed,
             blocks_decoded: s.blocks_decoded,
-            block_cache_hit_rate: s.block_hits as f64 / s.blocks_executed.max(1) as f64,
+            block_cache_hit_rate: s.block_hits as f64 / look_ups.max(1) as f64,
             blocks_invalidated: s.blocks_invalidated,
             tlb_hits: s.tlb_hits,
             tlb_hit_rate: s.tlb_hits as f64 / (s.tlb_hits + s.slow_accesses).max(1) as f64,
@@ -73,15 +66,7 @@ impl Stats {
             port_accesses: s.port_accesses,
             mmio_accesses: s.mmio_accesses,
             exits: BTreeMap::from([("halt", s.exits_halt), ("yield", s.exits_yield)]),
-            translations: s.tier.map(|tier| Translations {
-                regions: tier.regions,
-                guest_instructions: tier.guest_instructions,
-                host_bytes: tier.host_bytes,
-                compile_seconds: tier.compile_ns as f64 / 1e9,
-                dropped: tier.dropped,
-                entries: tier.entries,
-                left_to_interpret: tier.left_to_interpret,
-            }),
+            translations: s.tier.map(Translations::of),
             chips: chips
                 .map(|(name, count)| (name, ChipAccesses { reads: count.reads, writes: count.writes }))
                 .collect(),
@@ -108,8 +93,10 @@ fn instructions_by_tier(engine: &'static str, stats: &EngineStats) -> BTreeMap<&
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "time                 {:.3} s", self.seconds)?;
+        let all: u64 = self.instructions.values().sum();
         for (engine, count) in &self.instructions {
-            writeln!(f, "instructions         {count} ({engine})")?;
+            let share = *count as f64 / all.max(1) as f64 * 100.0;
+            writeln!(f, "instructions         {count} ({engine}, {share:.2} %)")?;
         }
         writeln!(f, "speed                {:.1} million instructions/s", self.mips)?;
         writeln!(f, "blocks executed      {}", self.blocks_executed)?;
@@ -126,15 +113,8 @@ impl fmt::Display for Stats {
         for (kind, count) in &self.exits {
             writeln!(f, "{:20} {count}", format!("exits: {kind}"))?;
         }
-        if let Some(t) = &self.translations {
-            let Translations { regions, guest_instructions, host_bytes, .. } = t;
-            writeln!(
-                f,
-                "translated regions   {regions}: {guest_instructions} instructions, {host_bytes} bytes"
-            )?;
-            writeln!(f, "translating took     {:.3} s", t.compile_seconds)?;
-            writeln!(f, "regions dropped      {}", t.dropped)?;
-            writeln!(f, "region entries       {}, {} left to interpret", t.entries, t.left_to_interpret)?;
+        if let Some(translations) = &self.translations {
+            write!(f, "{translations}")?;
         }
         for (name, chip) in &self.chips {
             writeln!(f, "{:20} {} reads, {} writes", format!("chip {name}"), chip.reads, chip.writes)?;

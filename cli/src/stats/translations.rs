@@ -1,0 +1,86 @@
+//! The JIT's part of `--stats`.
+
+use rx86_cpu::backend::{TierExits, TierStats};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What the JIT did.
+#[derive(Debug, Serialize)]
+pub(super) struct Translations {
+    regions: u64,
+    guest_instructions: u64,
+    host_bytes: u64,
+    compile_seconds: f64,
+    failed: u64,
+    invalidated: u64,
+    evicted: u64,
+    entries: u64,
+    refused_entries: u64,
+    exits: Exits,
+}
+
+/// Why translated code was left, by reason.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Exits(BTreeMap<&'static str, u64>);
+
+impl Exits {
+    fn of(exits: TierExits) -> Self {
+        let TierExits {
+            next_unknown,
+            budget,
+            attention,
+            block_ended,
+            exception,
+            access_faults,
+            access_crosses_page,
+            access_writes_code_page,
+            access_not_ram,
+            no_translation,
+        } = exits;
+        Self(BTreeMap::from([
+            ("next_unknown", next_unknown),
+            ("budget", budget),
+            ("attention", attention),
+            ("block_ended", block_ended),
+            ("exception", exception),
+            ("access_faults", access_faults),
+            ("access_crosses_page", access_crosses_page),
+            ("access_writes_code_page", access_writes_code_page),
+            ("access_not_ram", access_not_ram),
+            ("no_translation", no_translation),
+        ]))
+    }
+}
+
+impl Translations {
+    pub(super) fn of(tier: TierStats) -> Self {
+        Self {
+            regions: tier.regions,
+            guest_instructions: tier.guest_instructions,
+            host_bytes: tier.host_bytes,
+            compile_seconds: tier.compile_ns as f64 / 1e9,
+            failed: tier.failed,
+            invalidated: tier.invalidated,
+            evicted: tier.evicted,
+            entries: tier.entries,
+            refused_entries: tier.refused_entries,
+            exits: Exits::of(tier.exits),
+        }
+    }
+}
+
+impl fmt::Display for Translations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { regions, guest_instructions, host_bytes, failed, .. } = self;
+        writeln!(f, "translated regions   {regions}: {guest_instructions} instructions, {host_bytes} bytes")?;
+        writeln!(f, "translating took     {:.3} s, {failed} failed", self.compile_seconds)?;
+        writeln!(f, "regions dropped      {} written, {} evicted", self.invalidated, self.evicted)?;
+        writeln!(f, "region entries       {}, {} refused", self.entries, self.refused_entries)?;
+        for (reason, count) in &self.exits.0 {
+            writeln!(f, "{:30} {count}", format!("region exits: {reason}"))?;
+        }
+        Ok(())
+    }
+}
