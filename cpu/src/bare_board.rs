@@ -28,6 +28,12 @@ pub struct BareBoard {
     pub ended: Arc<AtomicU32>,
     /// The FERR# line.
     pub ferr: Arc<AtomicBool>,
+    /// How often the processor gave the host CPU away to wait.
+    pub rests: Arc<AtomicU32>,
+    /// The APIC id of the last halt that was ended by hypercall.
+    pub unhalted: Arc<AtomicU32>,
+    /// Stolen nanoseconds.
+    pub stolen: Arc<AtomicU32>,
 }
 
 impl BareBoard {
@@ -88,6 +94,15 @@ impl Environment for BareBoard {
     }
     fn now_ns(&mut self) -> u64 {
         NOW_NS
+    }
+    fn rest(&mut self, _: u64) {
+        self.rests.fetch_add(1, Ordering::Relaxed);
+    }
+    fn end_halt(&mut self, apic_id: u32) {
+        self.unhalted.store(apic_id, Ordering::Relaxed);
+    }
+    fn stolen_ns(&mut self) -> u64 {
+        self.stolen.load(Ordering::Relaxed).into()
     }
     fn boot_wall_clock_ns(&mut self) -> u64 {
         BOOT_NS

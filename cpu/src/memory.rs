@@ -1,5 +1,7 @@
 //! Guest memory as instructions see it: segmentation, paging, memory-mapped registers and self-modifying code.
 //!
+//! Loads and stores keep x86's order on every host: other vCPUs look at the same memory.
+//!
 //! The fast way is a TLB probe and a host access. Everything else (a miss, a page crossing, a register, a page with
 //! code, a watched page) takes the slow way, in functions of their own.
 
@@ -11,9 +13,26 @@ use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op};
 use crate::state::{SegmentIndex, access};
 use rx86_softmmu::{Access, Target, View};
+use std::sync::atomic::{Ordering, fence};
 
 /// The longest access that one instruction makes with one call: a 64-byte vector.
 const MAX_ACCESS: usize = 64;
+
+/// To be called behind a load: nothing that follows goes before it (SDM vol. 3, 9.2.2). x86 hosts keep that themselves.
+#[inline(always)]
+fn after_load() {
+    if cfg!(not(target_arch = "x86_64")) {
+        fence(Ordering::Acquire);
+    }
+}
+
+/// To be called before a store: it does not go before anything that precedes.
+#[inline(always)]
+fn before_store() {
+    if cfg!(not(target_arch = "x86_64")) {
+        fence(Ordering::Release);
+    }
+}
 
 /// An address that is not canonical raises #SS instead of #GP if it is in the stack segment (SDM vol. 1, 3.3.7.1).
 #[cold]
@@ -104,7 +123,9 @@ impl Cpu {
             self.stats.tlb_hits += 1;
             // SAFETY: the TLB hands out addresses of guest RAM with at least N bytes left in the page; guest RAM stays
             // mapped as long as the MMU holds it, and any bytes are a valid [u8; N].
-            return Ok(unsafe { host.cast::<[u8; N]>().read_unaligned() });
+            let data = unsafe { host.cast::<[u8; N]>().read_unaligned() };
+            after_load();
+            return Ok(data);
         }
         let mut data = [0; N];
         self.read_slow(linear, &mut data, false)?;
@@ -116,6 +137,7 @@ impl Cpu {
     pub fn write_linear<const N: usize>(&mut self, linear: u64, data: [u8; N]) -> Result<(), Exception> {
         if let Some(host) = self.mmu.host_for_write(linear, N as u64) {
             self.stats.tlb_hits += 1;
+            before_store();
             // SAFETY: as in `read_linear`; the write tag says that the page is writable RAM without code.
             unsafe { host.cast::<[u8; N]>().write_unaligned(data) };
             return Ok(());
@@ -187,9 +209,11 @@ impl Cpu {
             // Two linear addresses of one physical page may overlap where the linear addresses do not.
             return false;
         }
+        before_store();
         // SAFETY: both addresses are guest RAM with `bytes` left in their pages; `copy` allows an overlap, and with the
         // target below or beyond the source it does what ascending single moves would do.
         unsafe { std::ptr::copy(source, target, bytes as usize) };
+        after_load();
         true
     }
 
@@ -198,6 +222,7 @@ impl Cpu {
     pub fn fill_within_page(&mut self, linear: u64, pattern: u64, bytes: u64, count: u64) -> bool {
         let Some(host) = self.mmu.host_for_write(linear, bytes * count) else { return false };
         let pattern = pattern.to_le_bytes();
+        before_store();
         for i in 0..(count * bytes) as usize {
             // SAFETY: the run of `bytes * count` bytes is writable guest RAM within one page.
             unsafe { host.add(i).write(pattern[i % bytes as usize]) };
@@ -244,6 +269,7 @@ impl Cpu {
             }
             done += len as usize;
         }
+        after_load();
         Ok(())
     }
 
@@ -273,6 +299,7 @@ impl Cpu {
                 self.end_block();
             }
             Some(host) if target.writable => {
+                before_store();
                 // SAFETY: `host` is writable guest RAM with `data.len()` bytes left in its page.
                 unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), host, data.len()) };
                 if target.has_code {

@@ -82,3 +82,53 @@ fn mwait(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Exit, X86Ops};
+    use crate::bare_board::BareBoard;
+    use crate::decode::decode;
+    use crate::interp::Interpreter;
+    use rx86_softmmu::Attention;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn mwait_rests_until_the_line_changes() {
+        let board = BareBoard { cpus: 2, ..BareBoard::default() };
+        let rests = board.rests.clone();
+        let mut cpu = board.cpu();
+        let op = decode::<Cpu>(b"\x0f\x01\xc8", cpu.mode(), &cpu.model).expect("MONITOR").op;
+        cpu.state.regs[usize::from(reg::RAX)] = 0x5010;
+        for (written, expected) in [(0x4fff, 1), (0x5000, 0), (0x503f, 0), (0x5040, 1)] {
+            monitor(&mut cpu, &op).expect("CPL is 0");
+            let mut byte = [0];
+            cpu.mmu.memory().read(written, &mut byte).expect("RAM");
+            cpu.mmu.memory().write(written, &[byte[0] + 1]).expect("RAM");
+            let before = rests.load(Ordering::Relaxed);
+            mwait(&mut cpu, &op).expect("CPL is 0");
+            assert_eq!(rests.load(Ordering::Relaxed) - before, expected, "{written:#x}");
+            assert_eq!(cpu.state.activity, Activity::Active);
+        }
+        mwait(&mut cpu, &op).expect("CPL is 0");
+        assert_eq!(rests.load(Ordering::Relaxed), 2, "nothing is armed");
+    }
+
+    #[test]
+    fn a_halt_is_ended_from_outside_before_or_after_it_begins() {
+        let mut cpu = BareBoard::default().cpu();
+        cpu.mmu.memory().write(0x1000, b"\xf4\xf4\xf4").expect("RAM");
+        cpu.state.segments[1].base = 0;
+        cpu.state.set_rip(0x1000);
+        let attention = cpu.attention.clone();
+        let mut engine = Interpreter::new(cpu);
+        assert_eq!((engine.run(10), engine.state().rip()), (Exit::Halt, 0x1001));
+        assert_eq!((engine.run(10), engine.state().rip()), (Exit::Halt, 0x1001));
+        attention.raise(Attention::UNHALT);
+        assert_eq!((engine.run(10), engine.state().rip()), (Exit::Halt, 0x1002));
+        engine.cpu().state.activity = Activity::Active;
+        attention.raise(Attention::UNHALT);
+        engine.cpu().state.set_rip(0x1000);
+        assert_eq!((engine.run(10), engine.state().rip()), (Exit::Halt, 0x1002), "the next halt is skipped");
+    }
+}

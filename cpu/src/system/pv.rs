@@ -268,6 +268,42 @@ mod tests {
     }
 
     #[test]
+    fn stolen_time_is_told_with_an_even_version() {
+        let board = BareBoard::default();
+        let stolen = board.stolen.clone();
+        let mut cpu = board.cpu();
+        assert!(cpu.write_msr(0x4b56_4d03, 0x7003).is_err(), "a reserved bit");
+        stolen.store(5, Ordering::Relaxed);
+        cpu.write_msr(0x4b56_4d03, 0x7001).unwrap();
+        assert_eq!(read::<12>(&cpu, 0x7000), [5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);
+        cpu.report_stolen_time();
+        assert_eq!(read::<12>(&cpu, 0x7000)[8], 2, "nothing new");
+        stolen.store(7, Ordering::Relaxed);
+        cpu.report_stolen_time();
+        assert_eq!(read::<12>(&cpu, 0x7000), [7, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_hypercall_ends_a_halt() {
+        let board = BareBoard::default();
+        let unhalted = board.unhalted.clone();
+        let mut cpu = board.cpu();
+        let hypercall = |cpu: &mut Cpu, number, apic_id| {
+            cpu.put::<W64>(reg::RAX, number);
+            cpu.put::<W64>(reg::RCX, apic_id);
+            let decoded = crate::decode::decode::<Cpu>(b"\x0f\x01\xc1", cpu.mode(), &cpu.model).unwrap();
+            vmcall(cpu, &decoded.op).unwrap();
+            cpu.get::<W64>(reg::RAX) as i64
+        };
+        assert_eq!(hypercall(&mut cpu, 5, 3), 0);
+        assert_eq!(unhalted.load(Ordering::Relaxed), 3);
+        assert_eq!(hypercall(&mut cpu, 6, 4), KVM_ENOSYS);
+        cpu.state.cpl = 3;
+        assert_eq!(hypercall(&mut cpu, 5, 4), KVM_EPERM);
+        assert_eq!(unhalted.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
     fn an_interrupt_ends_when_the_guest_clears_the_flag() {
         let board = BareBoard::default();
         let ended = board.ended.clone();

@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod debian;
+pub mod pair;
 pub mod program;
 pub mod residency;
 pub mod runner;

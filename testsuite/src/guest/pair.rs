@@ -1,0 +1,283 @@
+//! Bare guests with two processors: the second is started through real mode, and both execute rounds of a test between
+//! barriers. What came of it is printed, a line for each count.
+
+use super::bare;
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
+
+/// Where the second processor starts: the page that is its start-up IPI's vector.
+const TRAMPOLINE: u64 = 0x8000;
+/// What the trampoline finds at its page's middle: GDT, its pointer, CR3, and a far pointer to 64-bit code.
+const GDT: u64 = TRAMPOLINE + 0x800;
+const GDT_POINTER: u64 = TRAMPOLINE + 0x840;
+const CR3: u64 = TRAMPOLINE + 0x850;
+const ENTRY: u64 = TRAMPOLINE + 0x858;
+/// The ends of the stacks.
+const STACKS: [i32; 2] = [0x30_0000, 0x31_0000];
+const LAPIC_ICR: i32 = 0x300;
+const IA32_EFER: u32 = 0xc000_0080;
+
+/// Where the tests' variables are: each in a cache line of its own, with room before it.
+pub const DATA: u32 = 0x20_0000;
+/// Bytes between two variables.
+const STRIDE: u32 = 256;
+/// The first of the numbers of arrivals at the barrier, one a processor.
+const ARRIVED: u32 = DATA + 0x1_0000;
+/// What a processor has loaded in the present round: two words each.
+const LOADED: u32 = DATA + 0x1_1000;
+/// Counts of outcomes: the four pairs of loaded values of 0 and 1, and one for all else.
+const OUTCOMES: u32 = DATA + 0x1_2000;
+
+/// The address of variable `number`.
+pub fn variable(number: u32) -> u32 {
+    DATA + 0x100 + number * STRIDE
+}
+
+/// One processor's part of a round. It may use RAX, RBX, RCX, RDX, RSI and RDI; R14 is the round's number, from 1.
+pub type Part = fn(&mut CodeAssembler) -> Result<(), IcedError>;
+
+/// A test: what the two processors do at the same time in each round.
+pub struct Test {
+    /// The name under which its counts are printed.
+    pub name: &'static str,
+    /// What the first processor does.
+    pub first: Part,
+    /// What the second processor does.
+    pub second: Part,
+    /// What the first processor does behind each round, while the second one waits.
+    pub after: Part,
+    /// What each does before each round.
+    pub before: [Part; 2],
+}
+
+/// Notes `value` as what processor `cpu` has loaded in this round, as its word `word`.
+pub fn note(a: &mut CodeAssembler, cpu: u32, word: u32, value: AsmRegister32) -> Result<(), IcedError> {
+    a.mov(dword_ptr(LOADED + cpu * 64 + word * 4), value)
+}
+
+/// Counts a pair of noted words as an outcome. For `Test::after`.
+pub fn count_pair(a: &mut CodeAssembler, left: (u32, u32), right: (u32, u32)) -> Result<(), IcedError> {
+    let mut other = a.create_label();
+    let mut count = a.create_label();
+    a.mov(eax, dword_ptr(LOADED + left.0 * 64 + left.1 * 4))?;
+    a.mov(ecx, dword_ptr(LOADED + right.0 * 64 + right.1 * 4))?;
+    a.cmp(eax, 1)?;
+    a.ja(other)?;
+    a.cmp(ecx, 1)?;
+    a.ja(other)?;
+    a.lea(eax, ptr(rcx + rax * 2))?;
+    a.jmp(count)?;
+    a.set_label(&mut other)?;
+    a.mov(eax, 4)?;
+    a.set_label(&mut count)?;
+    a.inc(qword_ptr(rax * 8 + OUTCOMES))
+}
+
+/// Nothing.
+pub fn nothing(_: &mut CodeAssembler) -> Result<(), IcedError> {
+    Ok(())
+}
+
+/// A guest that runs each test for its number of rounds and powers off. For a test it prints its name, the counts of its
+/// outcomes 0-0, 0-1, 1-0, 1-1 and others, and the variables 0 to 3, in hexadecimal.
+pub fn guest(tests: &[(Test, u32)]) -> Vec<u8> {
+    bare::long_mode_guest(|a| {
+        let mut second = a.create_label();
+        a.mov(esp, STACKS[0])?;
+        start_second(a, second)?;
+        for (test, rounds) in tests {
+            clear(a)?;
+            rounds_of(a, 0, *rounds, test)?;
+            print_counts(a, test.name)?;
+        }
+        bare::print(a, "done\n")?;
+        bare::power_off(a)?;
+        a.set_label(&mut second)?;
+        a.mov(esp, STACKS[1])?;
+        a.xor(r12d, r12d)?;
+        barrier(a, 1)?;
+        for (test, rounds) in tests {
+            rounds_of(a, 1, *rounds, test)?;
+        }
+        a.cli()?;
+        a.hlt()
+    })
+}
+
+/// Real mode to 64-bit mode, with the first processor's page tables.
+fn trampoline() -> Vec<u8> {
+    let mut a = CodeAssembler::new(16).expect("16-bit code can be assembled");
+    let emit = |a: &mut CodeAssembler| {
+        a.cli()?;
+        a.xor(ax, ax)?;
+        a.mov(ds, ax)?;
+        a.lgdt(ptr(GDT_POINTER as u32))?;
+        a.mov(eax, cr4)?;
+        // PAE and OSFXSR.
+        a.or(eax, 1 << 5 | 1 << 9)?;
+        a.mov(cr4, eax)?;
+        a.mov(eax, dword_ptr(CR3 as u32))?;
+        a.mov(cr3, eax)?;
+        a.mov(ecx, IA32_EFER)?;
+        a.rdmsr()?;
+        // LME.
+        a.or(eax, 1 << 8)?;
+        a.wrmsr()?;
+        a.mov(eax, cr0)?;
+        a.or(eax, 0x8000_0001u32)?;
+        a.mov(cr0, eax)?;
+        // JMP m16:32.
+        a.db(&[0x66, 0xff, 0x2e])?;
+        a.db(&(ENTRY as u16).to_le_bytes())
+    };
+    emit(&mut a).expect("the trampoline assembles");
+    a.assemble(TRAMPOLINE).expect("the trampoline assembles")
+}
+
+/// Starts the second processor, which enters 64-bit code at `entry`, and waits for it.
+fn start_second(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
+    let code = trampoline();
+    for (at, part) in (TRAMPOLINE..).step_by(4).zip(code.chunks(4)) {
+        let mut word = [0x90; 4];
+        word[..part.len()].copy_from_slice(part);
+        a.mov(dword_ptr(at as u32), u32::from_le_bytes(word) as i32)?;
+    }
+    // A null descriptor, 64-bit code, and data.
+    for (index, descriptor) in [0u64, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff].into_iter().enumerate() {
+        a.mov(rax, descriptor)?;
+        a.mov(qword_ptr(GDT as u32 + 8 * index as u32), rax)?;
+    }
+    a.mov(word_ptr(GDT_POINTER as u32), 23)?;
+    a.mov(dword_ptr(GDT_POINTER as u32 + 2), GDT as i32)?;
+    a.mov(rax, cr3)?;
+    a.mov(dword_ptr(CR3 as u32), eax)?;
+    a.lea(rax, ptr(entry))?;
+    a.mov(dword_ptr(ENTRY as u32), eax)?;
+    a.mov(word_ptr(ENTRY as u32 + 4), 8)?;
+    a.mov(ebx, 0xfee0_0000u32)?;
+    // To APIC 1: INIT, then SIPI.
+    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
+    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4500)?;
+    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
+    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4600 | (TRAMPOLINE >> 12) as i32)?;
+    a.xor(r12d, r12d)?;
+    barrier(a, 0)
+}
+
+/// Waits until both processors are here. R12 counts.
+fn barrier(a: &mut CodeAssembler, cpu: u32) -> Result<(), IcedError> {
+    let mut wait = a.create_label();
+    let mut both = a.create_label();
+    a.inc(r12d)?;
+    a.mov(dword_ptr(ARRIVED + cpu * 64), r12d)?;
+    a.set_label(&mut wait)?;
+    a.cmp(dword_ptr(ARRIVED + (1 - cpu) * 64), r12d)?;
+    a.jae(both)?;
+    a.pause()?;
+    a.jmp(wait)?;
+    a.set_label(&mut both)?;
+    a.zero_bytes()
+}
+
+fn rounds_of(a: &mut CodeAssembler, cpu: u32, rounds: u32, test: &Test) -> Result<(), IcedError> {
+    let mut round = a.create_label();
+    a.mov(r14d, 1)?;
+    a.set_label(&mut round)?;
+    (test.before[cpu as usize])(a)?;
+    barrier(a, cpu)?;
+    delay(a, cpu)?;
+    if cpu == 0 {
+        (test.first)(a)?
+    } else {
+        (test.second)(a)?
+    }
+    barrier(a, cpu)?;
+    if cpu == 0 {
+        (test.after)(a)?;
+    }
+    barrier(a, cpu)?;
+    a.inc(r14d)?;
+    a.cmp(r14d, rounds as i32)?;
+    a.jbe(round)
+}
+
+/// Lets the two processors begin at every distance in turn: who comes last to a barrier leaves it first.
+fn delay(a: &mut CodeAssembler, cpu: u32) -> Result<(), IcedError> {
+    let mut wait = a.create_label();
+    a.mov(ecx, r14d)?;
+    if cpu == 0 {
+        a.shr(ecx, 5)?;
+    }
+    a.and(ecx, 31)?;
+    a.inc(ecx)?;
+    a.set_label(&mut wait)?;
+    a.dec(ecx)?;
+    a.jne(wait)
+}
+
+/// Clears counts and variables. The second processor waits at its barrier meanwhile.
+fn clear(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    a.xor(eax, eax)?;
+    a.mov(edi, DATA)?;
+    a.mov(ecx, (ARRIVED - DATA) / 8)?;
+    a.rep().stosq()?;
+    a.mov(edi, OUTCOMES)?;
+    a.mov(ecx, 8)?;
+    a.rep().stosq()
+}
+
+/// Prints the counts and variables.
+fn print_counts(a: &mut CodeAssembler, name: &str) -> Result<(), IcedError> {
+    bare::print(a, name)?;
+    for index in 0..5 {
+        a.mov(rbx, qword_ptr(OUTCOMES + 8 * index))?;
+        print_hex(a)?;
+    }
+    for index in 0..4 {
+        a.mov(rbx, qword_ptr(variable(index)))?;
+        print_hex(a)?;
+    }
+    bare::print(a, "\n")
+}
+
+/// Prints a blank and RBX.
+fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    let mut digit = a.create_label();
+    let mut decimal = a.create_label();
+    bare::print(a, " ")?;
+    a.mov(ecx, 16)?;
+    a.set_label(&mut digit)?;
+    a.rol(rbx, 4)?;
+    a.mov(eax, ebx)?;
+    a.and(eax, 15)?;
+    a.add(eax, i32::from(b'0'))?;
+    a.cmp(eax, i32::from(b'9'))?;
+    a.jbe(decimal)?;
+    a.add(eax, i32::from(b'a' - b'9' - 1))?;
+    a.set_label(&mut decimal)?;
+    a.out(dx, al)?;
+    a.dec(ecx)?;
+    a.jne(digit)
+}
+
+/// What a test has printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How often each outcome came: 0-0, 0-1, 1-0, 1-1, others.
+    pub outcomes: [u64; 5],
+    /// Variables 0 to 3 at the end.
+    pub variables: [u64; 4],
+}
+
+impl Counts {
+    /// The counts behind a test's name on its line.
+    pub fn parse(text: &str) -> Option<Self> {
+        let numbers: Vec<u64> = text
+            .split_whitespace()
+            .map(|word| u64::from_str_radix(word, 16))
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let (outcomes, variables) = numbers.split_at_checked(5)?;
+        Some(Self { outcomes: outcomes.try_into().ok()?, variables: variables.try_into().ok()? })
+    }
+}
