@@ -41,7 +41,9 @@ impl HostCode {
             unsafe { std::mem::transmute(self.mapping.as_ptr()) };
         // The function reads and writes `Vcpu` at the offsets of its fields, reads the TLB within its SETS entries, accesses
         // guest RAM only through entries whose tag matches, and calls the functions in the context.
-        entry(&raw mut *context)
+        let kind = entry(&raw mut *context);
+        context.unload_mxcsr();
+        kind
     }
 }
 /// x86 hosts keep instruction fetches coherent with stores.

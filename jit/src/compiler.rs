@@ -1,9 +1,12 @@
 //! `Compiler`: from a region of guest code to a host function.
 
+use crate::calls::is_floating;
 use crate::context::{Call, LeaveKind};
 use crate::dead_code;
 use crate::region::{Node, Region};
 use crate::translator::{Signatures, Translator};
+use crate::vector::HostVectors;
+use crate::vector::plan::Plan;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::types::I64;
@@ -90,6 +93,13 @@ impl Compiler {
         Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new() })
     }
 
+    fn host_vectors(&self) -> HostVectors {
+        let has = |name: &str| {
+            self.isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true))
+        };
+        HostVectors { fused: has("has_fma") && has("has_avx") }
+    }
+
     fn host_convention(&self) -> CallConv {
         CallConv::triple_default(self.isa.triple())
     }
@@ -133,15 +143,21 @@ impl Compiler {
         signature.params.push(AbiParam::new(I64));
         signature.returns.push(AbiParam::new(I64));
         self.context.func.signature = signature;
+        let host = self.host_vectors();
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
         let mut call = Signature::new(convention);
         call.params.extend([AbiParam::new(I64); 3]);
         call.returns.push(AbiParam::new(I64));
+        let mut load_mxcsr = Signature::new(convention);
+        load_mxcsr.params.push(AbiParam::new(I64));
+        load_mxcsr.returns.push(AbiParam::new(I64));
         let signatures = Signatures {
             slow_access: builder.import_signature(slow_access_signature()),
             call: builder.import_signature(call),
+            load_mxcsr: builder.import_signature(load_mxcsr),
         };
-        let translator = Translator::new(builder, signatures, region.predecessors());
+        let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
+        let translator = Translator::new(builder, signatures, region.predecessors(), plan, host);
         let mut work = Work { translator, mode, model, calls: Vec::new(), instructions: 0 };
         // A node that its turn finds unreached may be reached from a later one.
         while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
@@ -218,7 +234,8 @@ impl Work<'_> {
         }
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;
         let (Semantics::Inline(run) | Semantics::Hard(run)) = interpreted.semantics;
-        let call = Call { run, op: interpreted.op };
+        let floating = is_floating(&bytes[..length], decoded.contained);
+        let call = Call { run, op: interpreted.op, floating };
         self.translator.call_function(&call, self.calls.len(), &bytes[..length], decoded.contained);
         self.calls.push(call);
         Ok(length)

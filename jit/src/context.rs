@@ -5,6 +5,7 @@
     reason = "turns the pointers that translated code is given back into what they point to"
 )]
 
+use crate::mxcsr;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
 use rx86_cpu::op::{Op, reg};
@@ -29,6 +30,8 @@ pub(crate) enum LeaveKind {
 pub(crate) struct Call {
     pub(crate) run: Hard,
     pub(crate) op: Op,
+    /// It may look at MXCSR, or compute in floating point.
+    pub(crate) floating: bool,
 }
 
 /// What translated code is given.
@@ -52,6 +55,15 @@ pub(crate) struct JitContext {
     pub(crate) access: u64,
     /// Its result: the host address, or zero.
     pub(crate) host: u64,
+    /// One while the host's MXCSR is the guest's.
+    pub(crate) mxcsr_loaded: u64,
+    /// Makes it so.
+    pub(crate) load_mxcsr: extern "C" fn(*mut JitContext) -> u64,
+    /// A signalling NaN.
+    pub(crate) signalling_nan: u64,
+    /// Where results go that are computed only for their flags.
+    pub(crate) scratch: [u64; 2],
+    host_mxcsr: u32,
     cpu: *mut Cpu,
     calls: *const Call,
     call_count: usize,
@@ -84,6 +96,11 @@ impl JitContext {
             linear: 0,
             access: 0,
             host: 0,
+            mxcsr_loaded: 0,
+            load_mxcsr,
+            signalling_nan: 0x7ff0_0000_0000_0001,
+            scratch: [0; 2],
+            host_mxcsr: 0,
             cpu,
             calls: calls.as_ptr(),
             call_count: calls.len(),
@@ -95,6 +112,30 @@ impl JitContext {
     pub(crate) fn take_exception(&mut self) -> Option<Exception> {
         self.exception.take()
     }
+
+    /// Gives the host its MXCSR back, if translated code has loaded the guest's; tells whether it had.
+    pub(crate) fn unload_mxcsr(&mut self) -> bool {
+        if self.mxcsr_loaded == 0 {
+            return false;
+        }
+        self.mxcsr_loaded = 0;
+        let guest = mxcsr::exchange(self.host_mxcsr);
+        // SAFETY: `cpu` is valid, and nobody else uses it meanwhile.
+        unsafe { (*self.cpu).state.mxcsr = guest };
+        true
+    }
+}
+
+/// Loads the guest's MXCSR; zero if that must not be, because an exception is not masked.
+extern "C" fn load_mxcsr(context: *mut JitContext) -> u64 {
+    // SAFETY: as in `slow_access_function`.
+    let (context, guest) = unsafe { (&mut *context, (*(*context).cpu).state.mxcsr) };
+    if !mxcsr::is_masked(guest) {
+        return 0;
+    }
+    context.host_mxcsr = mxcsr::exchange(guest);
+    context.mxcsr_loaded = 1;
+    1
 }
 
 /// Finds the host address of an access that the TLB did not know. Zero if the interpreter has to make it: it faults,
@@ -128,7 +169,9 @@ extern "C" fn call(context: *mut JitContext, index: u64, next: u64) -> u64 {
         let calls = std::slice::from_raw_parts((*context).calls, (*context).call_count);
         (&mut *context, &mut *(*context).cpu, calls)
     };
-    let Some(Call { run, op }) = calls.get(index as usize) else { return RAISED };
+    let Some(Call { run, op, floating }) = calls.get(index as usize) else { return RAISED };
+    let unloaded = *floating && context.unload_mxcsr();
+    let mxcsr = cpu.state.mxcsr;
     let entry = cpu.state.rip();
     cpu.state.set_rip(next);
     if let Err(exception) = run(cpu, op) {
@@ -138,6 +181,9 @@ extern "C" fn call(context: *mut JitContext, index: u64, next: u64) -> u64 {
         return RAISED;
     }
     if cpu.block_limit == 0 || cpu.state.regs[usize::from(reg::RIP)] != next {
+        return ENDED;
+    }
+    if unloaded && (!mxcsr::only_adds_flags(mxcsr, cpu.state.mxcsr) || load_mxcsr(context) == 0) {
         return ENDED;
     }
     cpu.state.set_rip(entry);

@@ -18,12 +18,15 @@ mod fma_host;
 mod fxsave;
 mod gfni;
 mod integer;
-mod lanes;
+pub mod lanes;
 mod logic;
+mod meaning;
 mod mmx;
 mod moves;
 pub mod mxcsr;
+mod numbers;
 mod operand;
+pub mod packed;
 mod quick;
 mod sha;
 mod shift;
@@ -34,6 +37,8 @@ mod string;
 mod tests;
 mod vex;
 mod xsave;
+
+pub use meaning::select as select_meaning;
 
 use crate::ops::Hard;
 use iced_x86::{EncodingKind, Instruction};
