@@ -6,6 +6,7 @@ use crate::features::CpuModel;
 use crate::mode::ModeKey;
 use crate::op::{AddressForm, Op, op_flags, reg};
 use crate::ops::{Hard, Meaning, MicroOps};
+use crate::vector_ops::VectorOps;
 use crate::{availability, integer, simd, system, x87};
 use iced_x86::{Code, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
@@ -46,7 +47,7 @@ pub enum DecodeFailure {
 ///
 /// An instruction that is invalid, or that the mode or the CPU model does not offer, decodes to one that raises the
 /// exception the SDM gives it.
-pub fn decode<M: MicroOps>(
+pub fn decode<M: VectorOps>(
     bytes: &[u8],
     mode: ModeKey,
     model: &CpuModel,
@@ -83,8 +84,11 @@ fn is_cut_short(bytes: &[u8], mode: ModeKey, model: &CpuModel) -> bool {
 /// The meaning of an available instruction: each family is asked; what nobody knows is an invalid opcode.
 ///
 /// The second value is `Decoded::contained`.
-fn meaning<M: MicroOps>(instruction: &Instruction, op: &Op) -> (Semantics<M>, bool) {
+fn meaning<M: VectorOps>(instruction: &Instruction, op: &Op) -> (Semantics<M>, bool) {
     if let Some(meaning) = integer::select::<M>(instruction, op) {
+        return (Semantics::Inline(meaning), true);
+    }
+    if let Some(meaning) = simd::select_meaning::<M>(instruction) {
         return (Semantics::Inline(meaning), true);
     }
     if let Some(hard) = integer::select_hard(instruction) {

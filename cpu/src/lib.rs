@@ -26,5 +26,6 @@ pub mod ops;
 pub mod simd;
 pub mod state;
 pub mod system;
+pub mod vector_ops;
 pub mod width;
 pub mod x87;

@@ -3,10 +3,12 @@
 
 use crate::context::{Call, JitContext, LeaveKind, RAISED};
 use crate::translator::{Kept, Place, Translator, aux_offset, register_offset, result_offset};
+use crate::vector::plan::vector_register;
+use crate::vector::{DirtyVectors, plan};
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
-use iced_x86::{Code, Decoder, DecoderOptions, InstructionInfoFactory, OpAccess};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpAccess, OpKind};
 use rx86_cpu::state::ArithFlags;
 use std::mem::offset_of;
 
@@ -16,30 +18,64 @@ struct Uses {
     used: u16,
     /// Registers that it may write.
     written: u16,
+    /// The same of vector registers.
+    vectors: DirtyVectors,
+    written_vectors: DirtyVectors,
     reads_flags: bool,
     writes_flags: bool,
 }
 
 /// What a system instruction may use.
-const EVERYTHING: Uses = Uses { used: u16::MAX, written: u16::MAX, reads_flags: true, writes_flags: true };
+const EVERYTHING: Uses = Uses {
+    used: u16::MAX,
+    written: u16::MAX,
+    vectors: DirtyVectors::ALL,
+    written_vectors: DirtyVectors::ALL,
+    reads_flags: true,
+    writes_flags: true,
+};
+
+fn decoded(bytes: &[u8]) -> Instruction {
+    Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode()
+}
+
+/// Whether the function of an instruction may look at MXCSR or compute in floating point. `contained` as in `Decoded`.
+pub(crate) fn is_floating(bytes: &[u8], contained: bool) -> bool {
+    let instruction = decoded(bytes);
+    let memory = (0..instruction.op_count()).any(|i| {
+        !matches!(instruction.op_kind(i), OpKind::Register | OpKind::Immediate8 | OpKind::Immediate8_2nd)
+    });
+    let x87 = (0..instruction.op_count()).any(|i| instruction.op_register(i).is_st());
+    // A device behind a memory operand may compute anything.
+    !contained || memory || x87 || plan::is_arithmetic(&instruction)
+}
 
 fn uses(bytes: &[u8]) -> Uses {
-    let instruction = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
+    let instruction = decoded(bytes);
     let mut factory = InstructionInfoFactory::new();
     let all_flags = uses_all_flags(instruction.code());
     let mut uses = Uses {
         used: 0,
         written: 0,
+        vectors: DirtyVectors::default(),
+        written_vectors: DirtyVectors::default(),
         reads_flags: all_flags || instruction.rflags_read() != 0,
         writes_flags: all_flags || instruction.rflags_modified() != 0,
     };
     for register in factory.info(&instruction).used_registers() {
+        let writes = !matches!(register.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None);
+        if let Some((number, _)) = vector_register(register.register()) {
+            uses.vectors = uses.vectors.union(DirtyVectors::of(number));
+            if writes {
+                uses.written_vectors = uses.written_vectors.union(DirtyVectors::of(number));
+            }
+        }
         if !register.register().is_gpr() {
             continue;
         }
         let bit = 1 << register.register().full_register().number();
         uses.used |= bit;
-        if !matches!(register.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None) {
+        if writes {
             uses.written |= bit;
         }
     }
@@ -88,7 +124,11 @@ impl Translator<'_> {
         let which = self.add_constant(self.calls, (index * size_of::<Call>()) as u64);
         let next = self.next_rip(0);
         let arguments = [self.context, which, next];
+        let floating = call.floating;
         let call = self.builder.ins().call_indirect(self.signatures.call, function, &arguments);
+        if floating {
+            self.vectors.barriers.push(call);
+        }
         let answer = self.builder.inst_results(call)[0];
         let (done, not_done) = (self.builder.create_block(), self.builder.create_block());
         self.builder.set_cold_block(not_done);
@@ -97,7 +137,11 @@ impl Translator<'_> {
         self.builder.switch_to_block(not_done);
         let retired = i64::from(self.retired());
         // A repeated string instruction has moved on before it faults: what it uses is right where it is.
-        let kept = Kept { registers: uses.used, flags: uses.reads_flags || uses.writes_flags };
+        let kept = Kept {
+            registers: uses.used,
+            flags: uses.reads_flags || uses.writes_flags,
+            vectors: uses.vectors,
+        };
         let raised = self.leave_keeping(self.before(), Place::Kept, retired, LeaveKind::Exception, kept);
         let ended = self.leave_keeping(self.before(), Place::Kept, retired + 1, LeaveKind::Next, kept);
         let is_raised = self.builder.ins().icmp_imm_u(IntCC::Equal, answer, RAISED as i64);
@@ -119,6 +163,7 @@ impl Translator<'_> {
             self.store_state(flags.result, result_offset());
             self.store_state(flags.aux, aux_offset());
         }
+        self.publish_vectors(uses.vectors);
     }
 
     /// Loads what the function may have changed.
@@ -132,5 +177,6 @@ impl Translator<'_> {
             let aux = self.load_state(aux_offset());
             self.set_arithmetic_flags(ArithFlags { result, aux });
         }
+        self.take_back_vectors(uses.written_vectors);
     }
 }

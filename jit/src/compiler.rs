@@ -1,6 +1,7 @@
 //! `Compiler`: from a region of guest code to a host function.
 
 use crate::access::NodeGroups;
+use crate::calls::is_floating;
 use crate::context::{Call, LeaveKind};
 use crate::dead_code;
 use crate::dump::DumpedRegions;
@@ -8,6 +9,8 @@ use crate::groups::Groups;
 use crate::region::{Node, Region};
 use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
+use crate::vector::HostVectors;
+use crate::vector::plan::Plan;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
@@ -101,6 +104,13 @@ impl Compiler {
         Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new(), keep_clif: None })
     }
 
+    fn host_vectors(&self) -> HostVectors {
+        let has = |name: &str| {
+            self.isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true))
+        };
+        HostVectors { fused: has("has_fma") && has("has_avx") }
+    }
+
     /// Makes translations of these regions carry their CLIF.
     pub(crate) fn keep_clif(&mut self, of: Option<DumpedRegions>) {
         self.keep_clif = of;
@@ -125,13 +135,16 @@ impl Compiler {
         let convention = self.host_convention();
         self.context.clear();
         self.context.func.signature = translation_signature();
+        let host = self.host_vectors();
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
         let signatures = Signatures {
             slow_access: builder.import_signature(slow_access_signature()),
             call: builder.import_signature(signature(convention, 3, 1)),
             dispatch: builder.import_signature(translation_signature()),
+            load_mxcsr: builder.import_signature(signature(convention, 1, 1)),
         };
-        let translator = Translator::new(builder, signatures, region.predecessors());
+        let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
+        let translator = Translator::new(builder, signatures, region.predecessors(), plan, host);
         let mut work =
             Work { translator, grouped: region.grouped, mode, model, calls: Vec::new(), instructions: 0 };
         // A node that its turn finds unreached may be reached from a later one.
@@ -215,7 +228,8 @@ impl Work<'_> {
         }
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;
         let (Semantics::Inline(run) | Semantics::Hard(run)) = interpreted.semantics;
-        let call = Call { run, op: interpreted.op };
+        let floating = is_floating(&bytes[..length], decoded.contained);
+        let call = Call { run, op: interpreted.op, floating };
         self.translator.call_function(&call, self.calls.len(), &bytes[..length], decoded.contained);
         self.calls.push(call);
         Ok(length)

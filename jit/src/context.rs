@@ -8,6 +8,7 @@
 use crate::access::{Kind, Request};
 use crate::exits::Refusal;
 use crate::jumps::{JumpEntry, NO_TAG};
+use crate::mxcsr;
 use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
@@ -35,6 +36,8 @@ pub(crate) enum LeaveKind {
 pub(crate) struct Call {
     pub(crate) run: Hard,
     pub(crate) op: Op,
+    /// It may look at MXCSR, or compute in floating point.
+    pub(crate) floating: bool,
 }
 
 /// What translated code is given.
@@ -66,6 +69,15 @@ pub(crate) struct JitContext {
     pub(crate) access: u64,
     /// Its result: the host address, or zero.
     pub(crate) host: u64,
+    /// One while the host's MXCSR is the guest's.
+    pub(crate) mxcsr_loaded: u64,
+    /// Makes it so.
+    pub(crate) load_mxcsr: extern "C" fn(*mut JitContext) -> u64,
+    /// A signalling NaN.
+    pub(crate) signalling_nan: u64,
+    /// Where results go that are computed only for their flags.
+    pub(crate) scratch: [u64; 2],
+    host_mxcsr: u32,
     cpu: *mut Cpu,
     /// An instruction that changes the mode need not lead back to the engine.
     chains: bool,
@@ -114,6 +126,11 @@ impl JitContext {
             linear: 0,
             access: 0,
             host: 0,
+            mxcsr_loaded: 0,
+            load_mxcsr,
+            signalling_nan: 0x7ff0_0000_0000_0001,
+            scratch: [0; 2],
+            host_mxcsr: 0,
             cpu,
             exception: None,
             group_missed: false,
@@ -125,6 +142,30 @@ impl JitContext {
     pub(crate) fn take_exception(&mut self) -> Option<Exception> {
         self.exception.take()
     }
+
+    /// Gives the host its MXCSR back, if translated code has loaded the guest's; tells whether it had.
+    pub(crate) fn unload_mxcsr(&mut self) -> bool {
+        if self.mxcsr_loaded == 0 {
+            return false;
+        }
+        self.mxcsr_loaded = 0;
+        let guest = mxcsr::exchange(self.host_mxcsr);
+        // SAFETY: `cpu` is valid, and nobody else uses it meanwhile.
+        unsafe { (*self.cpu).state.mxcsr = guest };
+        true
+    }
+}
+
+/// Loads the guest's MXCSR; zero if that must not be, because an exception is not masked.
+extern "C" fn load_mxcsr(context: *mut JitContext) -> u64 {
+    // SAFETY: as in `slow_access_function`.
+    let (context, guest) = unsafe { (&mut *context, (*(*context).cpu).state.mxcsr) };
+    if !mxcsr::is_masked(guest) {
+        return 0;
+    }
+    context.host_mxcsr = mxcsr::exchange(guest);
+    context.mxcsr_loaded = 1;
+    1
 }
 
 /// The mapping and mode of `cpu`, as the jump cache's entries have them.
@@ -174,7 +215,9 @@ fn find(cpu: &mut Cpu, linear: u64, request: Request) -> Result<*const u8, Refus
 /// Executes the instruction of `call`, one of the translation's; `next` is RIP behind it.
 extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u64 {
     // SAFETY: as in `slow_access_function`; the translation's calls outlive its execution.
-    let (context, cpu, Call { run, op }) = unsafe { (&mut *context, &mut *(*context).cpu, &*call) };
+    let (context, cpu, Call { run, op, floating }) = unsafe { (&mut *context, &mut *(*context).cpu, &*call) };
+    let unloaded = *floating && context.unload_mxcsr();
+    let mxcsr = cpu.state.mxcsr;
     let entry = cpu.state.rip();
     let shadowed = cpu.state.sti_shadow;
     cpu.state.set_rip(next);
@@ -187,6 +230,9 @@ extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u6
     cpu.state.sti_shadow &= !shadowed;
     if cpu.block_limit == 0 || cpu.state.regs[usize::from(reg::RIP)] != next {
         context.after_block(cpu);
+        return ENDED;
+    }
+    if unloaded && (!mxcsr::only_adds_flags(mxcsr, cpu.state.mxcsr) || load_mxcsr(context) == 0) {
         return ENDED;
     }
     cpu.state.set_rip(entry);

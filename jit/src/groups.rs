@@ -190,7 +190,8 @@ impl Symbols {
             self.registers[number] = Symbol { root: self.next_root, offset: 0 };
             self.next_root += 1;
         }
-        let pops_stack = instruction.op0_register() == Register::RSP || instruction.code() == Code::Leaveq;
+        let pops_stack =
+            instruction.op0_register().full_register() == Register::RSP || instruction.code() == Code::Leaveq;
         if sets_stack && instruction.is_stack_instruction() && !pops_stack {
             let moved = i64::from(instruction.stack_pointer_increment());
             self.registers[Register::RSP.number()] =

@@ -19,7 +19,7 @@
 //! `m.load(op)` a probe of the software TLB and a host load. Rust's own control flow in a meaning (a width, an operand
 //! shape) is decided while translating and leaves no trace in the code; what depends on guest values goes through
 //! `select`. So there is nothing to write, and nothing that can differ, when an instruction is added. What has no meaning in
-//! micro-operations (SSE, x87, system instructions, locked read-modify-writes) is a call of the function that the
+//! micro-operations (x87, some of SSE, system instructions, locked read-modify-writes) is a call of the function that the
 //! interpreter runs (`calls`): what the instruction uses is stored before and loaded after.
 //!
 //! In a region, registers, flags and the count of instructions are SSA values: loaded where the region is entered, stored
@@ -66,11 +66,13 @@ mod groups;
 mod jumps;
 pub mod listing;
 mod micro;
+mod mxcsr;
 mod perf_map;
 mod region;
 mod system;
 mod thunks;
 mod translator;
+mod vector;
 mod watch;
 mod worker;
 

@@ -80,7 +80,9 @@ impl Thunks {
             unsafe { std::mem::transmute(self.enter.start) };
         // Translations read and write `Vcpu` at the offsets of its fields, read the TLB within its SETS entries, access
         // guest RAM only through entries whose tag matches, and call the functions in the context.
-        enter(&raw mut *context, code.start, calls.as_ptr())
+        let kind = enter(&raw mut *context, code.start, calls.as_ptr());
+        context.unload_mxcsr();
+        kind
     }
 }
 

@@ -76,7 +76,7 @@ fn opcodes(random: &mut Random) -> Vec<Vec<u8>> {
         }
     }
     for map in 1..=3 {
-        for w_and_pp in [0, 1, 2, 3, 0x80, 0x81, 0x82, 0x83] {
+        for w_and_pp in [0, 1, 2, 3, 4, 5, 6, 7, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87] {
             for opcode in 0..=0xff {
                 let extensions = (random.below(8) as u8) << 5;
                 let vvvv = (random.below(16) as u8) << 3;
@@ -131,12 +131,50 @@ fn random_flags(random: &mut Random) -> ArithFlags<u64> {
     ArithFlags { result: random.value(), aux: random.next() & (3 << 62 | 0xff << 8 | 9) }
 }
 
+/// All exceptions masked; any rounding, DAZ, FTZ and flags.
+fn random_mxcsr(random: &mut Random) -> u32 {
+    let settings = if random.one_in(2) { 0 } else { random.next() as u32 & 0xe07f };
+    settings | 0x1f80
+}
+
+/// A quadword of a vector register: numbers of either precision, and anything.
+fn random_lanes(random: &mut Random) -> u64 {
+    match random.below(4) {
+        0 => random.value(),
+        1 => u64::from(random_f32(random)) | u64::from(random_f32(random)) << 32,
+        _ => {
+            let sign = random.next() << 63;
+            let special = [0, 1, 0x7ff0 << 48, 0x7ff8 << 48 | 5, 0x7ff0 << 48 | 9, 0xf << 48, 1 << 52];
+            sign | match random.below(4) {
+                0 => special[random.below(7) as usize],
+                1 => (random.below(4096) as f64 / 8.0).to_bits(),
+                _ => (0x3fe + random.below(70)) << 52 | random.next() >> (12 + random.below(50)),
+            }
+        }
+    }
+}
+
+fn random_f32(random: &mut Random) -> u32 {
+    let sign = (random.next() as u32) << 31;
+    let special = [0, 1, 0x7f80 << 16, 0x7fc0 << 16 | 5, 0x7f80 << 16 | 9, 0x7f << 16, 1 << 23];
+    sign | match random.below(4) {
+        0 => special[random.below(7) as usize],
+        1 => (random.below(4096) as f32 / 8.0).to_bits(),
+        _ => (0x7e + random.below(70) as u32) << 23 | random.next() as u32 >> (9 + random.below(20)),
+    }
+}
+
 /// Random registers, with the stack and the memory operand (of the block's first instruction) in mapped memory mostly.
 fn random_state(random: &mut Random, cpu: &mut Cpu, op: &Op) {
     for slot in 0..16 {
         cpu.state.regs[slot] = random.value();
     }
     cpu.state.flags.arith = random_flags(random);
+    cpu.state.mxcsr = random_mxcsr(random);
+    for register in &mut cpu.state.zmm[..16] {
+        // The guest has no more than 256 bits.
+        register.0 = std::array::from_fn(|i| if i < 4 { random_lanes(random) } else { 0 });
+    }
     for stack in [reg::RSP, reg::RBP] {
         cpu.state.regs[usize::from(stack)] = STACK + 0x800 + random.below(0xf00);
     }
@@ -146,6 +184,8 @@ fn random_state(random: &mut Random, cpu: &mut Cpu, op: &Op) {
         let target = match random.below(16) {
             0 => world::READ_ONLY + random.below(0x2000),
             1 => DATA + 0xff0 + random.below(32),
+            // Some vector operands must be aligned.
+            2..9 => DATA + random.below(0x1f00) & !31,
             _ => DATA + random.below(0x1f00),
         };
         aim(cpu, op, target);
@@ -175,13 +215,22 @@ struct Outcome {
     regs: [u64; 32],
     flags: u64,
     arith: ArithFlags<u64>,
+    mxcsr: u32,
+    vectors: Vec<[u64; 8]>,
     memory: Vec<u8>,
 }
 
 impl Outcome {
     fn of(cpu: &Cpu) -> Self {
         let Vcpu { regs, flags, .. } = &cpu.state;
-        Self { regs: *regs, flags: flags.get(), arith: flags.arith, memory: world::memory(cpu) }
+        Self {
+            regs: *regs,
+            flags: flags.get(),
+            arith: flags.arith,
+            mxcsr: cpu.state.mxcsr,
+            vectors: cpu.state.zmm.iter().map(|register| register.0).collect(),
+            memory: world::memory(cpu),
+        }
     }
 
     fn differences(&self, other: &Self) -> String {
@@ -197,6 +246,12 @@ impl Outcome {
         note("RFLAGS".into(), self.flags, other.flags);
         note("flag result".into(), self.arith.result, other.arith.result);
         note("flag carries".into(), self.arith.aux, other.arith.aux);
+        note("MXCSR".into(), self.mxcsr.into(), other.mxcsr.into());
+        for (i, (a, b)) in self.vectors.iter().zip(&other.vectors).enumerate() {
+            for (quad, (&a, &b)) in a.iter().zip(b).enumerate() {
+                note(format!("vector register {i}, quadword {quad}"), a, b);
+            }
+        }
         for (i, (&a, &b)) in self.memory.iter().zip(&other.memory).enumerate() {
             note(format!("byte at {:#x}", DATA + i as u64), a.into(), b.into());
         }
@@ -242,7 +297,9 @@ impl Bench {
         random_state(&mut self.random, &mut self.interpreter, op);
         let mut image = vec![0; (world::END - DATA) as usize];
         for chunk in image.chunks_exact_mut(8) {
-            chunk.copy_from_slice(&self.random.value().to_le_bytes());
+            let value =
+                if self.random.one_in(2) { self.random.value() } else { random_lanes(&mut self.random) };
+            chunk.copy_from_slice(&value.to_le_bytes());
         }
         self.translated.state = self.interpreter.state.clone();
         for cpu in [&mut self.interpreter, &mut self.translated] {

@@ -118,7 +118,7 @@ fn rsqrtss(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 }
 
 /// Sets ZF, PF and CF from a comparison and clears OF, SF and AF.
-fn set_order(cpu: &mut Cpu, order: Option<Ordering>) {
+pub(super) fn set_order(cpu: &mut Cpu, order: Option<Ordering>) {
     let image = match order {
         Some(Ordering::Greater) => 0,
         Some(Ordering::Less) => bits::RFLAGS_CF,

@@ -11,7 +11,7 @@ use std::mem::transmute;
 /// 128 bits, the low quadword first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(16))]
-pub(crate) struct Vector(pub(crate) [u64; 2]);
+pub struct Vector(pub [u64; 2]);
 
 impl Vector {
     /// All bits clear.

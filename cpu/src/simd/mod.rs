@@ -18,12 +18,15 @@ mod fma_host;
 mod fxsave;
 mod gfni;
 mod integer;
-mod lanes;
+pub mod lanes;
 mod logic;
+mod meaning;
 mod mmx;
 mod moves;
 pub mod mxcsr;
+mod numbers;
 mod operand;
+pub mod packed;
 mod quick;
 mod sha;
 mod shift;
@@ -35,6 +38,7 @@ mod tests;
 mod vex;
 mod xsave;
 
+pub use meaning::select as select_meaning;
 pub(crate) use xsave::in_use;
 
 use crate::ops::Hard;

@@ -9,10 +9,10 @@ use crate::exception::Exception;
 use crate::op::{Op, reg};
 use rx86_softmmu::Access;
 
-/// #GP(0) unless `linear` is a multiple of 16.
+/// #GP(0) unless `linear` is a multiple of `bytes`, a power of two.
 #[inline(always)]
-fn check_alignment(linear: u64) -> Result<(), Exception> {
-    if linear & 15 == 0 { Ok(()) } else { Err(Exception::gp(0)) }
+pub(super) fn check_alignment(linear: u64, bytes: u64) -> Result<(), Exception> {
+    if linear & (bytes - 1) == 0 { Ok(()) } else { Err(Exception::gp(0)) }
 }
 
 impl Cpu {
@@ -36,7 +36,7 @@ impl Cpu {
             return Ok(self.vector(register));
         }
         let linear = self.operand_linear(op, 16, Access::Read)?;
-        check_alignment(linear)?;
+        check_alignment(linear, 16)?;
         Ok(Vector::from_bytes(self.read_operand(op, linear)?))
     }
 
@@ -93,7 +93,7 @@ impl Cpu {
             return Ok(());
         }
         let linear = self.operand_linear(op, 16, Access::Write)?;
-        check_alignment(linear)?;
+        check_alignment(linear, 16)?;
         self.write_operand(op, linear, value.to_bytes())
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Held, Kept, Leave, NodeEnd, Place, Translator, aux_offset, register_offset, result_offset};
 use crate::context::{JitContext, LeaveKind};
+use crate::vector::anchor;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{Block, InstBuilder, Value};
 use cranelift_frontend::FunctionBuilder;
@@ -55,6 +56,7 @@ impl<'a> Translator<'a> {
             self.leave_function(leave.kind);
         }
         self.builder.seal_all_blocks();
+        anchor::anchor(self.builder.func, &self.vectors, self.regions.scratch);
         self.builder
     }
 
@@ -80,11 +82,14 @@ impl<'a> Translator<'a> {
                 for &before in from {
                     let dirty = reaching[before].dirty | self.ends[before].dirty;
                     let flags_dirty = reaching[before].flags_dirty | self.ends[before].flags_dirty;
+                    let vectors = reaching[before].vectors.union(self.ends[before].vectors);
                     let here = &mut reaching[node];
                     changed |= here.dirty | dirty != here.dirty
-                        || here.flags_dirty | flags_dirty != here.flags_dirty;
+                        || here.flags_dirty | flags_dirty != here.flags_dirty
+                        || here.vectors.union(vectors) != here.vectors;
                     here.dirty |= dirty;
                     here.flags_dirty |= flags_dirty;
+                    here.vectors = here.vectors.union(vectors);
                 }
             }
             if !changed {
@@ -103,6 +108,8 @@ impl<'a> Translator<'a> {
             };
             self.store_state(value, register_offset(number));
         }
+        let vectors = held.vectors.dirty.union(before.vectors).without(kept.vectors);
+        self.store_vectors_of(&held.vectors, vectors);
         if kept.flags || !(held.flags_dirty || before.flags_dirty) {
             return;
         }

@@ -6,6 +6,8 @@ mod values;
 
 use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
+use crate::vector::plan::Plan;
+use crate::vector::{DirtyVectors, HOST_FLOATING_POINT, HeldVectors, HostVectors, Vectors};
 use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{
     AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, SigRef, Value,
@@ -30,9 +32,10 @@ pub(crate) struct Held {
     flags_dirty: bool,
     /// The flags are those of this comparison.
     difference: Option<Difference>,
+    pub(crate) vectors: HeldVectors,
 }
 
-/// `a - b` in integers of a type.
+/// `a - b` in integers of a type; or the comparison of two numbers of a floating-point type.
 #[derive(Clone, Copy)]
 pub(crate) struct Difference {
     pub(crate) a: Value,
@@ -41,8 +44,14 @@ pub(crate) struct Difference {
 }
 
 impl Held {
-    const NOTHING: Self =
-        Self { registers: [None; 16], dirty: 0, flags: None, flags_dirty: false, difference: None };
+    const NOTHING: Self = Self {
+        registers: [None; 16],
+        dirty: 0,
+        flags: None,
+        flags_dirty: false,
+        difference: None,
+        vectors: HeldVectors::NOTHING,
+    };
 }
 
 /// Kinds of memory that never overlap, for Cranelift's alias analysis.
@@ -57,6 +66,8 @@ pub(crate) struct Regions {
     pub(crate) guest: MemFlagsData,
     /// What the code and the functions it calls tell each other in `JitContext`.
     pub(crate) exchange: MemFlagsData,
+    /// Stack slots of results that nobody reads.
+    pub(crate) scratch: MemFlagsData,
 }
 
 impl Regions {
@@ -72,6 +83,7 @@ impl Regions {
             tlb: MemFlagsData::trusted().with_alias_region(region(2, "tlb")),
             guest: MemFlagsData::new().with_notrap().with_alias_region(region(3, "guest")),
             exchange: MemFlagsData::trusted().with_alias_region(region(4, "exchange")),
+            scratch: MemFlagsData::trusted().with_alias_region(region(5, "scratch")),
         }
     }
 }
@@ -105,6 +117,7 @@ struct Leave {
 pub(crate) struct Kept {
     pub(crate) registers: u16,
     pub(crate) flags: bool,
+    pub(crate) vectors: DirtyVectors,
 }
 
 /// What a node leaves behind when it is translated.
@@ -113,6 +126,7 @@ struct NodeEnd {
     /// Registers that are set in the node, or that it knows to have been set before.
     dirty: u16,
     flags_dirty: bool,
+    vectors: DirtyVectors,
 }
 
 /// How a node ends.
@@ -156,7 +170,8 @@ pub(crate) struct Translator<'a> {
     done: Vec<Option<Held>>,
     ends: Vec<NodeEnd>,
     node: usize,
-    held: Held,
+    pub(crate) held: Held,
+    pub(crate) vectors: Vectors,
     /// `held` as it was before the current instruction.
     before: Held,
     /// The current instruction's first byte, and the one behind it, from the region's first.
@@ -187,6 +202,7 @@ pub(crate) struct Signatures {
     pub(crate) slow_access: SigRef,
     pub(crate) call: SigRef,
     pub(crate) dispatch: SigRef,
+    pub(crate) load_mxcsr: SigRef,
 }
 
 impl<'a> Translator<'a> {
@@ -195,6 +211,8 @@ impl<'a> Translator<'a> {
         mut builder: FunctionBuilder<'a>,
         signatures: Signatures,
         predecessors: Vec<Vec<usize>>,
+        plan: Plan,
+        host: HostVectors,
     ) -> Self {
         let regions = Regions::new(&mut builder.func.dfg);
         let entry = builder.create_block();
@@ -223,6 +241,11 @@ impl<'a> Translator<'a> {
         let entry_rip = builder.ins().load(I64, regions.state, state, rip);
         let nodes: Vec<(Block, Vec<usize>)> =
             predecessors.into_iter().map(|from| (builder.create_block(), from)).collect();
+        let arithmetic = plan.arithmetic && HOST_FLOATING_POINT;
+        let vectors = Vectors::new(&mut builder, &regions, state, plan, host);
+        if arithmetic {
+            vectors.require_mxcsr(&mut builder, &regions, context, signatures.load_mxcsr);
+        }
         builder.ins().jump(nodes[0].0, &[]);
         let count = nodes.len();
         let mut reached = vec![false; count];
@@ -245,6 +268,7 @@ impl<'a> Translator<'a> {
             ends: vec![NodeEnd::default(); count],
             node: 0,
             held: Held::NOTHING,
+            vectors,
             before: Held::NOTHING,
             start: 0,
             end: 0,

@@ -27,6 +27,7 @@ impl Translator<'_> {
         self.checked = None;
         self.cut = None;
         self.in_sti_shadow = false;
+        self.vectors.joined = None;
     }
 
     /// Emits one instruction by calling its meaning. On `Err` the state is that before the instruction.
@@ -94,7 +95,12 @@ impl Translator<'_> {
             self.builder.def_var(self.flags[0], flags.result);
             self.builder.def_var(self.flags[1], flags.aux);
         }
-        self.ends[self.node] = NodeEnd { dirty: self.held.dirty, flags_dirty: self.held.flags_dirty };
+        self.define_vectors();
+        self.ends[self.node] = NodeEnd {
+            dirty: self.held.dirty,
+            flags_dirty: self.held.flags_dirty,
+            vectors: self.held.vectors.dirty,
+        };
         self.done[self.node] = Some(self.held);
         // From here on `remaining` has the node's instructions taken off.
         let next = self.start;

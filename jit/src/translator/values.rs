@@ -93,6 +93,9 @@ impl Translator<'_> {
     /// Condition `code` as 0 or 1, if it is known from the comparison that set the flags.
     pub(crate) fn condition_of_difference(&mut self, code: u8) -> Option<Value> {
         let Difference { a, b, width } = self.held.difference?;
+        if width.is_float() {
+            return self.condition_of_order(a, b, code);
+        }
         let condition = match code >> 1 {
             1 => IntCC::UnsignedLessThan,
             2 => IntCC::Equal,

@@ -50,7 +50,8 @@ pub fn cpu() -> Cpu {
     let state = &mut cpu.state;
     state.cr0 = bits::CR0_PE | bits::CR0_WP | bits::CR0_PG;
     state.cr3 = PAGE_TABLES;
-    state.cr4 = bits::CR4_PAE | bits::CR4_OSFXSR;
+    state.cr4 = bits::CR4_PAE | bits::CR4_OSFXSR | bits::CR4_OSXSAVE;
+    state.xcr0 = 7;
     state.efer = bits::EFER_LME | bits::EFER_LMA;
     let flat = Segment { base: 0, limit: u32::MAX, access: 0xc093, selector: 16 };
     state.segments = [flat; 6];

@@ -16,7 +16,7 @@ mod gather;
 mod integer;
 mod masked;
 mod moves;
-mod operand;
+pub(super) mod operand;
 mod permute;
 mod shift;
 mod shuffle;

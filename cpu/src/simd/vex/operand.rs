@@ -54,7 +54,11 @@ impl Cpu {
 
     /// 128 or 256 bits of memory, in one access.
     #[inline(always)]
-    pub(super) fn read_lanes<const N: usize>(&mut self, op: &Op, linear: u64) -> Result<Lanes<N>, Exception> {
+    pub(in crate::simd) fn read_lanes<const N: usize>(
+        &mut self,
+        op: &Op,
+        linear: u64,
+    ) -> Result<Lanes<N>, Exception> {
         if N == 1 {
             let bytes = self.read_operand::<16>(op, linear)?;
             return Ok([Vector::from_bytes(bytes); N]);
@@ -66,7 +70,7 @@ impl Cpu {
 
     /// Writes 128 or 256 bits to memory, in one access.
     #[inline(always)]
-    pub(super) fn write_lanes<const N: usize>(
+    pub(in crate::simd) fn write_lanes<const N: usize>(
         &mut self,
         op: &Op,
         linear: u64,
