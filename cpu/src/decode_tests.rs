@@ -53,6 +53,7 @@ fn has_meaning(instruction: &Instruction, bytes: &[u8], mode: ModeKey) -> bool {
     integer::select::<Cpu>(instruction, &op).is_some()
         || integer::select_hard(instruction).is_some()
         || system::select(instruction).is_some()
+        || simd::select_meaning::<Cpu>(instruction).is_some()
         || simd::select(instruction).is_some()
         || x87::select(instruction).is_some()
 }

@@ -185,7 +185,7 @@ fn random_state(random: &mut Random, cpu: &mut Cpu, op: &Op) {
             0 => world::READ_ONLY + random.below(0x2000),
             1 => DATA + 0xff0 + random.below(32),
             // Some vector operands must be aligned.
-            2..9 => DATA + random.below(0x1f00) & !31,
+            2..9 => DATA + (random.below(0x1f00) & !31),
             _ => DATA + random.below(0x1f00),
         };
         aim(cpu, op, target);

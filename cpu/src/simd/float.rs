@@ -10,7 +10,7 @@ use crate::float::{Arith, Env, sse, status};
 use crate::op::Op;
 use crate::ops::Hard;
 use crate::state::{ArithFlags, bits};
-use iced_x86::{Code, Instruction, Mnemonic};
+use iced_x86::{Instruction, Mnemonic};
 use std::array::from_fn;
 use std::cmp::Ordering;
 
@@ -19,41 +19,6 @@ use std::cmp::Ordering;
 pub(super) fn settle(flags: u16, mxcsr: u32) -> u16 {
     let unmasked = flags & !Env::sse(mxcsr).masks;
     if unmasked & status::BEFORE != 0 { flags & status::BEFORE } else { flags }
-}
-
-/// Rows of the seven operations in their four forms.
-macro_rules! arithmetic {
-    ($($ps:ident $pd:ident $ss:ident $sd:ident = $operation:ident;)*) => {
-        fn select_arithmetic(instruction: &Instruction) -> Option<Hard> {
-            Some(match instruction.mnemonic() {
-                $(
-                    Mnemonic::$ps => |cpu, op| {
-                        packed_float(cpu, op, |a, b, mxcsr| quick::arith_f32x4(Arith::$operation, a, b, mxcsr))
-                    },
-                    Mnemonic::$pd => |cpu, op| {
-                        packed_float(cpu, op, |a, b, mxcsr| quick::arith_f64x2(Arith::$operation, a, b, mxcsr))
-                    },
-                    Mnemonic::$ss => |cpu, op| {
-                        scalar_f32(cpu, op, |a, b, mxcsr| quick::arith_f32(Arith::$operation, a, b, mxcsr))
-                    },
-                    Mnemonic::$sd => |cpu, op| {
-                        scalar_f64(cpu, op, |a, b, mxcsr| quick::arith_f64(Arith::$operation, a, b, mxcsr))
-                    },
-                )*
-                _ => return None,
-            })
-        }
-    };
-}
-
-arithmetic! {
-    Addps Addpd Addss Addsd = Add;
-    Subps Subpd Subss Subsd = Sub;
-    Mulps Mulpd Mulss Mulsd = Mul;
-    Divps Divpd Divss Divsd = Div;
-    Minps Minpd Minss Minsd = Min;
-    Maxps Maxpd Maxss Maxsd = Max;
-    Sqrtps Sqrtpd Sqrtss Sqrtsd = Sqrt;
 }
 
 /// The low lanes of neighbours, and the high ones, of a then b: the operands of horizontal arithmetic.
@@ -126,47 +91,6 @@ pub(super) fn set_order(cpu: &mut Cpu, order: Option<Ordering>) {
         None => bits::RFLAGS_ZF | bits::RFLAGS_PF | bits::RFLAGS_CF,
     };
     cpu.state.flags.arith = ArithFlags::from_rflags(image);
-}
-
-#[inline(always)]
-pub(super) fn order_ss(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
-    let b = cpu.double_source(op, 1)?;
-    let a = cpu.vector(op.regs[0]).low() as u32;
-    let (order, flags) = quick::order_f32(a, b, quiet, cpu.state.mxcsr);
-    cpu.raise_simd(flags)?;
-    set_order(cpu, order);
-    Ok(())
-}
-
-#[inline(always)]
-pub(super) fn order_sd(cpu: &mut Cpu, op: &Op, quiet: bool) -> Result<(), Exception> {
-    let b = cpu.quad_source(op, 1)?;
-    let a = cpu.vector(op.regs[0]).low();
-    let (order, flags) = quick::order_f64(a, b, quiet, cpu.state.mxcsr);
-    cpu.raise_simd(flags)?;
-    set_order(cpu, order);
-    Ok(())
-}
-
-/// The comparison predicate of legacy SSE: bits 3 to 7 of the immediate are reserved and ignored.
-fn predicate(op: &Op) -> u8 {
-    op.immediate as u8 & 7
-}
-
-fn cmpps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float(cpu, op, |a, b, mxcsr| quick::compare_f32x4(predicate(op), a, b, mxcsr))
-}
-
-fn cmppd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float(cpu, op, |a, b, mxcsr| quick::compare_f64x2(predicate(op), a, b, mxcsr))
-}
-
-fn cmpss(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    scalar_f32(cpu, op, |a, b, mxcsr| quick::compare_f32(predicate(op), a, b, mxcsr))
-}
-
-fn cmpsd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    scalar_f64(cpu, op, |a, b, mxcsr| quick::compare_f64(predicate(op), a, b, mxcsr))
 }
 
 /// Applies `lane` to every single-precision lane.
@@ -257,10 +181,6 @@ pub(crate) fn dppd(a: Vector, b: Vector, immediate: u8, mxcsr: u32) -> (Vector, 
 fn select_immediate(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
-        Cmpps => cmpps,
-        Cmppd => cmppd,
-        Cmpss => cmpss,
-        Cmpsd if instruction.code() == Code::Cmpsd_xmm_xmmm64_imm8 => cmpsd,
         Roundps => |cpu, op| packed_float(cpu, op, |_, b, mxcsr| roundps(b, op.immediate as u8, mxcsr)),
         Roundpd => |cpu, op| packed_float(cpu, op, |_, b, mxcsr| roundpd(b, op.immediate as u8, mxcsr)),
         Roundss => {
@@ -283,10 +203,6 @@ fn select_immediate(instruction: &Instruction) -> Option<Hard> {
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
-        Ucomiss => |cpu, op| order_ss(cpu, op, true),
-        Comiss => |cpu, op| order_ss(cpu, op, false),
-        Ucomisd => |cpu, op| order_sd(cpu, op, true),
-        Comisd => |cpu, op| order_sd(cpu, op, false),
         Haddps => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| horizontal_f32(Arith::Add, a, b, mxcsr)),
         Hsubps => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| horizontal_f32(Arith::Sub, a, b, mxcsr)),
         Haddpd => |cpu, op| packed_float(cpu, op, |a, b, mxcsr| horizontal_f64(Arith::Add, a, b, mxcsr)),
@@ -297,6 +213,6 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
         Rsqrtps => |cpu, op| packed(cpu, op, rsqrtps),
         Rcpss => rcpss,
         Rsqrtss => rsqrtss,
-        _ => return select_arithmetic(instruction).or_else(|| select_immediate(instruction)),
+        _ => return select_immediate(instruction),
     })
 }

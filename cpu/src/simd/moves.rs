@@ -9,109 +9,6 @@ use crate::width::{W32, W64};
 use iced_x86::{Code, Instruction, Mnemonic};
 use rx86_softmmu::Access;
 
-/// MOVAPS and relatives: aligned.
-fn mov_aligned(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.xmm_source(op, 1)?;
-    cpu.put_xmm(op, value)
-}
-
-/// MOVUPS and relatives: anywhere.
-fn mov_unaligned(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.xmm_source_unaligned(op, 1)?;
-    if op.regs[0] != reg::NONE {
-        cpu.set_vector(op.regs[0], value);
-        return Ok(());
-    }
-    cpu.store_bytes(op, value.to_bytes())
-}
-
-/// MOVSS, MOVSD: a load clears the rest of the register, a register move keeps it.
-fn movss(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.double_source(op, 1)?;
-    if op.regs[0] == reg::NONE {
-        return cpu.store_bytes(op, value.to_le_bytes());
-    }
-    if op.regs[1] == reg::NONE {
-        cpu.set_vector(op.regs[0], Vector::from_low(u64::from(value)));
-    } else {
-        cpu.set_low_double(op.regs[0], value);
-    }
-    Ok(())
-}
-
-fn movsd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.quad_source(op, 1)?;
-    if op.regs[0] == reg::NONE {
-        return cpu.store_bytes(op, value.to_le_bytes());
-    }
-    if op.regs[1] == reg::NONE {
-        cpu.set_vector(op.regs[0], Vector::from_low(value));
-    } else {
-        cpu.set_low_quad(op.regs[0], value);
-    }
-    Ok(())
-}
-
-/// MOVQ between XMM registers and memory.
-fn movq_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.quad_source(op, 1)?;
-    if op.regs[0] == reg::NONE {
-        return cpu.store_bytes(op, value.to_le_bytes());
-    }
-    cpu.set_vector(op.regs[0], Vector::from_low(value));
-    Ok(())
-}
-
-/// MOVLPS, MOVLPD, MOVHLPS: the low quadword of operand 0 from memory, or from the high quadword of a register.
-fn load_low(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = match op.regs[1] {
-        reg::NONE => u64::from_le_bytes(cpu.load_bytes(op)?),
-        register => cpu.vector(register).high(),
-    };
-    cpu.set_low_quad(op.regs[0], value);
-    Ok(())
-}
-
-/// MOVHPS, MOVHPD, MOVLHPS: the high quadword of operand 0 from memory, or from the low quadword of a register.
-fn load_high(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.quad_source(op, 1)?;
-    cpu.state.zmm[usize::from(op.regs[0] & 31)].0[1] = value;
-    Ok(())
-}
-
-pub(super) fn store_high(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.vector(op.regs[1]).high();
-    cpu.store_bytes(op, value.to_le_bytes())
-}
-
-fn movddup(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.quad_source(op, 1)?;
-    cpu.set_vector(op.regs[0], Vector([value, value]));
-    Ok(())
-}
-
-pub(super) fn movd_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = read_general::<W32>(cpu, op)?;
-    cpu.set_vector(op.regs[0], Vector::from_low(value));
-    Ok(())
-}
-
-pub(super) fn movq_to_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = read_general::<W64>(cpu, op)?;
-    cpu.set_vector(op.regs[0], Vector::from_low(value));
-    Ok(())
-}
-
-pub(super) fn movd_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.vector(op.regs[1]).low() as u32;
-    write_general::<W32>(cpu, op, u64::from(value))
-}
-
-pub(super) fn movq_from_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.vector(op.regs[1]).low();
-    write_general::<W64>(cpu, op, value)
-}
-
 fn movd_to_mmx(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.mmx_check()?;
     let value = read_general::<W32>(cpu, op)?;
@@ -197,16 +94,6 @@ pub(super) fn write_general<W: crate::width::Width>(
     Ok(())
 }
 
-fn movnti32(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.get::<W32>(op.regs[1]);
-    cpu.store::<W32>(op, value)
-}
-
-fn movnti64(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.get::<W64>(op.regs[1]);
-    cpu.store::<W64>(op, value)
-}
-
 /// The most significant bits of `count` lanes of `width` bits, lane 0 lowest.
 #[inline(always)]
 pub(super) fn sign_mask(vector: Vector, width: u32, count: u32) -> u64 {
@@ -226,28 +113,10 @@ pub(crate) fn pmovmskb(vector: Vector) -> u64 {
     byte_signs(vector.low()) | byte_signs(vector.high()) << 8
 }
 
-fn pmovmskb_xmm(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let mask = pmovmskb(cpu.vector(op.regs[1]));
-    cpu.put::<W64>(op.regs[0], mask);
-    Ok(())
-}
-
 fn pmovmskb_mmx(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.mmx_check()?;
     cpu.mmx_enter();
     let mask = byte_signs(cpu.mmx(op.regs[1]));
-    cpu.put::<W64>(op.regs[0], mask);
-    Ok(())
-}
-
-fn movmskps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let mask = sign_mask(cpu.vector(op.regs[1]), 32, 4);
-    cpu.put::<W64>(op.regs[0], mask);
-    Ok(())
-}
-
-fn movmskpd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let mask = sign_mask(cpu.vector(op.regs[1]), 64, 2);
     cpu.put::<W64>(op.regs[0], mask);
     Ok(())
 }
@@ -289,25 +158,12 @@ fn maskmovq(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 fn select_by_code(instruction: &Instruction) -> Option<Hard> {
     use Code::*;
     Some(match instruction.code() {
-        Movsd_xmm_xmmm64 | Movsd_xmmm64_xmm => movsd,
-        Movd_xmm_rm32 => movd_to_xmm,
-        Movq_xmm_rm64 => movq_to_xmm,
-        Movd_rm32_xmm => movd_from_xmm,
-        Movq_rm64_xmm => movq_from_xmm,
-        Movq_xmm_xmmm64 | Movq_xmmm64_xmm => movq_xmm,
         Movd_mm_rm32 => movd_to_mmx,
         Movq_mm_rm64 => movq_to_mmx,
         Movd_rm32_mm => movd_from_mmx,
         Movq_rm64_mm => movq_from_mmx,
         Movq_mm_mmm64 | Movq_mmm64_mm | Movntq_m64_mm => movq_mmx,
-        Movlps_xmm_m64 | Movlpd_xmm_m64 | Movhlps_xmm_xmm => load_low,
-        Movhps_xmm_m64 | Movhpd_xmm_m64 | Movlhps_xmm_xmm => load_high,
-        Movlps_m64_xmm | Movlpd_m64_xmm => movq_xmm,
-        Movhps_m64_xmm | Movhpd_m64_xmm => store_high,
-        Pmovmskb_r32_xmm | Pmovmskb_r64_xmm => pmovmskb_xmm,
         Pmovmskb_r32_mm | Pmovmskb_r64_mm => pmovmskb_mmx,
-        Movnti_m32_r32 => movnti32,
-        Movnti_m64_r64 => movnti64,
         _ => return None,
     })
 }
@@ -315,14 +171,8 @@ fn select_by_code(instruction: &Instruction) -> Option<Hard> {
 pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
-        Movaps | Movapd | Movdqa | Movntps | Movntpd | Movntdq | Movntdqa => mov_aligned,
-        Movups | Movupd | Movdqu | Lddqu => mov_unaligned,
-        Movss => movss,
-        Movddup => movddup,
         Movq2dq => movq2dq,
         Movdq2q => movdq2q,
-        Movmskps => movmskps,
-        Movmskpd => movmskpd,
         Maskmovdqu => maskmovdqu,
         Maskmovq => maskmovq,
         _ => return select_by_code(instruction),

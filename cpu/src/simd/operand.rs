@@ -85,18 +85,6 @@ impl Cpu {
         self.write_operand(op, linear, data)
     }
 
-    /// Writes 128 bits to operand 0: an XMM register, or aligned memory.
-    #[inline(always)]
-    pub(super) fn put_xmm(&mut self, op: &Op, value: Vector) -> Result<(), Exception> {
-        if op.regs[0] != reg::NONE {
-            self.set_vector(op.regs[0], value);
-            return Ok(());
-        }
-        let linear = self.operand_linear(op, 16, Access::Write)?;
-        check_alignment(linear, 16)?;
-        self.write_operand(op, linear, value.to_bytes())
-    }
-
     /// Replaces the low quadword of an XMM register.
     #[inline(always)]
     pub(super) fn set_low_quad(&mut self, register: u8, value: u64) {

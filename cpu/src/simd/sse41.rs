@@ -2,14 +2,13 @@
 //! PINSRW and PEXTRW.
 
 use super::lanes::{Lane, Vector};
-use super::moves::write_general;
 use super::operand::{packed, packed_immediate};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, reg};
 use crate::ops::{Hard, MicroOps};
 use crate::state::{ArithFlags, bits};
-use crate::width::{W8, W16, W32, W64, Width};
+use crate::width::{W16, W64};
 use iced_x86::{Code, Instruction, Mnemonic};
 
 macro_rules! blends {
@@ -141,36 +140,6 @@ fn low_bytes<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<Vector, Exception
     }
 }
 
-/// The bit position of lane `immediate` of width `W`.
-#[inline(always)]
-pub(super) fn lane_shift<W: Width>(immediate: u64) -> u32 {
-    immediate as u32 % (128 / W::BITS) * W::BITS
-}
-
-/// PEXTRB, PEXTRW, PEXTRD, PEXTRQ, EXTRACTPS: memory takes the lane, a general register its zero-extension.
-pub(super) fn extract<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let lane = (cpu.state.xmm(op.regs[1]) >> lane_shift::<W>(op.immediate)) as u64 & W::MASK;
-    match op.regs[0] {
-        reg::NONE => write_general::<W>(cpu, op, lane),
-        register => {
-            cpu.put::<W64>(register, lane);
-            Ok(())
-        }
-    }
-}
-
-/// PINSRB, PINSRW, PINSRD, PINSRQ.
-fn insert<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let lane = match op.regs[1] {
-        reg::NONE => cpu.load::<W>(op)?,
-        register => cpu.get::<W64>(register) & W::MASK,
-    };
-    let shift = lane_shift::<W>(op.immediate);
-    let kept = cpu.state.xmm(op.regs[0]) & !(u128::from(W::MASK) << shift);
-    cpu.state.set_xmm(op.regs[0], kept | u128::from(lane) << shift);
-    Ok(())
-}
-
 fn pextrw_mmx(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     cpu.mmx_check()?;
     cpu.mmx_enter();
@@ -214,16 +183,6 @@ fn run_insertps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 fn select_lane_moves(instruction: &Instruction) -> Option<Hard> {
     use Code::*;
     Some(match instruction.code() {
-        Pextrb_r32m8_xmm_imm8 | Pextrb_r64m8_xmm_imm8 => extract::<W8>,
-        Pextrw_r32_xmm_imm8 | Pextrw_r64_xmm_imm8 | Pextrw_r32m16_xmm_imm8 | Pextrw_r64m16_xmm_imm8 => {
-            extract::<W16>
-        }
-        Pextrd_rm32_xmm_imm8 | Extractps_rm32_xmm_imm8 | Extractps_r64m32_xmm_imm8 => extract::<W32>,
-        Pextrq_rm64_xmm_imm8 => extract::<W64>,
-        Pinsrb_xmm_r32m8_imm8 | Pinsrb_xmm_r64m8_imm8 => insert::<W8>,
-        Pinsrw_xmm_r32m16_imm8 | Pinsrw_xmm_r64m16_imm8 => insert::<W16>,
-        Pinsrd_xmm_rm32_imm8 => insert::<W32>,
-        Pinsrq_xmm_rm64_imm8 => insert::<W64>,
         Pextrw_r32_mm_imm8 | Pextrw_r64_mm_imm8 => pextrw_mmx,
         Pinsrw_mm_r32m16_imm8 | Pinsrw_mm_r64m16_imm8 => pinsrw_mmx,
         _ => return None,
@@ -236,9 +195,6 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
         Pblendvb => |cpu, op| variable_blend(cpu, op, pblendvb),
         Blendvps => |cpu, op| variable_blend(cpu, op, blendvps),
         Blendvpd => |cpu, op| variable_blend(cpu, op, blendvpd),
-        Pblendw => |cpu, op| packed_immediate(cpu, op, pblendw),
-        Blendps => |cpu, op| packed_immediate(cpu, op, blendps),
-        Blendpd => |cpu, op| packed_immediate(cpu, op, blendpd),
         Ptest => ptest,
         Phminposuw => |cpu, op| packed(cpu, op, phminposuw),
         Mpsadbw => |cpu, op| packed_immediate(cpu, op, mpsadbw),

@@ -7,7 +7,7 @@ mod values;
 use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
 use crate::vector::plan::Plan;
-use crate::vector::{DirtyVectors, HOST_FLOATING_POINT, HeldVectors, HostVectors, Vectors};
+use crate::vector::{DirtyVectors, HeldVectors, HostVectors, Vectors};
 use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{
     AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, SigRef, Value,
@@ -241,15 +241,10 @@ impl<'a> Translator<'a> {
         let entry_rip = builder.ins().load(I64, regions.state, state, rip);
         let nodes: Vec<(Block, Vec<usize>)> =
             predecessors.into_iter().map(|from| (builder.create_block(), from)).collect();
-        let arithmetic = plan.arithmetic && HOST_FLOATING_POINT;
         let vectors = Vectors::new(&mut builder, &regions, state, plan, host);
-        if arithmetic {
-            vectors.require_mxcsr(&mut builder, &regions, context, signatures.load_mxcsr);
-        }
+        vectors.require_mxcsr(&mut builder, &regions, context, signatures.load_mxcsr);
         builder.ins().jump(nodes[0].0, &[]);
         let count = nodes.len();
-        let mut reached = vec![false; count];
-        reached[0] = true;
         Self {
             builder,
             regions,
@@ -263,7 +258,7 @@ impl<'a> Translator<'a> {
             flags,
             remaining,
             nodes,
-            reached,
+            reached: (0..count).map(|node| node == 0).collect(),
             done: vec![None; count],
             ends: vec![NodeEnd::default(); count],
             node: 0,

@@ -1,7 +1,7 @@
 //! Vector registers as SSA values: reading and writing them in every form, and storing them on the way out.
 
 use super::plan::{Kind, Plan};
-use super::{DirtyVectors, Form, HeldVectors, HostVectors, Variables, Vectors};
+use super::{DirtyVectors, Form, HOST_FLOATING_POINT, HeldVectors, HostVectors, Variables, Vectors};
 use crate::context::{JitContext, LeaveKind};
 use crate::translator::{Regions, Translator};
 use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8X16, I64, Type};
@@ -53,7 +53,7 @@ impl Vectors {
         }
     }
 
-    /// Goes on with the guest's MXCSR loaded, or leaves the region.
+    /// Goes on with the guest's MXCSR loaded, or leaves the region; without arithmetic neither.
     pub(crate) fn require_mxcsr(
         &self,
         builder: &mut FunctionBuilder<'_>,
@@ -61,6 +61,9 @@ impl Vectors {
         context: Value,
         signature: SigRef,
     ) {
+        if !(self.plan.arithmetic && HOST_FLOATING_POINT) {
+            return;
+        }
         let [load, refuse, done] = std::array::from_fn(|_| builder.create_block());
         builder.set_cold_block(load);
         builder.set_cold_block(refuse);

@@ -23,7 +23,10 @@ pub fn select<M: VectorOps>(instruction: &Instruction) -> Option<Meaning<M>> {
     if legacy && (0..instruction.op_count()).any(|i| instruction.op_register(i).is_mm()) {
         return None;
     }
-    let wide = instruction.encoding() == EncodingKind::VEX && instruction.code().op_code().l() == 1;
+    if !legacy && instruction.encoding() != EncodingKind::VEX {
+        return None;
+    }
+    let wide = !legacy && instruction.code().op_code().l() == 1;
     moves::select::<M>(instruction, wide)
         .or_else(|| packed::select::<M>(instruction, wide))
         .or_else(|| lanes::select::<M>(instruction, wide))

@@ -1,6 +1,5 @@
 //! F16C: conversions between half and single precision (SDM vol. 1, 14.4).
 
-use super::convert::quads;
 use super::operand::raise_lanes;
 use super::rows;
 use crate::cpu::Cpu;
@@ -11,6 +10,16 @@ use crate::op::{Op, reg};
 use crate::simd::float::settle;
 use crate::simd::lanes::{Lane, Vector};
 use rx86_softmmu::Access;
+
+/// Half as many bits as the result has: a quadword for each lane of it.
+fn quads<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<[u64; N], Exception> {
+    let source = match (op.regs[1], N) {
+        (reg::NONE, 1) => Vector::from_low(u64::from_le_bytes(cpu.load_bytes(op)?)),
+        (reg::NONE, _) => Vector::from_bytes(cpu.load_bytes(op)?),
+        (register, _) => cpu.vector(register),
+    };
+    Ok(std::array::from_fn(|i| source.0[i]))
+}
 
 /// A half that is a normal number or a zero converts by moving its fields.
 #[inline(always)]

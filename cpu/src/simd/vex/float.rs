@@ -8,22 +8,11 @@ use crate::float::{Arith, sse};
 use crate::op::Op;
 use crate::ops::Hard;
 use crate::simd::float::{
-    addsubpd, addsubps, dppd, dpps, horizontal_f32, horizontal_f64, order_sd, order_ss, rcpps, roundpd,
-    roundps, rsqrtps,
+    addsubpd, addsubps, dppd, dpps, horizontal_f32, horizontal_f64, rcpps, roundpd, roundps, rsqrtps,
 };
 use crate::simd::lanes::Vector;
 use crate::simd::quick;
 use iced_x86::{Instruction, Mnemonic};
-
-/// Packed arithmetic of single precision.
-fn ps(operation: Arith) -> impl Fn(Vector, Vector, u32) -> (Vector, u16) {
-    move |a, b, mxcsr| quick::arith_f32x4(operation, a, b, mxcsr)
-}
-
-/// Packed arithmetic of double precision.
-fn pd(operation: Arith) -> impl Fn(Vector, Vector, u32) -> (Vector, u16) {
-    move |a, b, mxcsr| quick::arith_f64x2(operation, a, b, mxcsr)
-}
 
 /// Sums or differences of neighbours.
 fn horizontal_ps(operation: Arith) -> impl Fn(Vector, Vector, u32) -> (Vector, u16) {
@@ -32,19 +21,6 @@ fn horizontal_ps(operation: Arith) -> impl Fn(Vector, Vector, u32) -> (Vector, u
 
 fn horizontal_pd(operation: Arith) -> impl Fn(Vector, Vector, u32) -> (Vector, u16) {
     move |a, b, mxcsr| horizontal_f64(operation, a, b, mxcsr)
-}
-
-/// The comparison predicate: bits 5 to 7 of the immediate are reserved and ignored.
-fn predicate(op: &Op) -> u8 {
-    op.immediate as u8 & 31
-}
-
-fn cmpps<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float::<N>(cpu, op, |a, b, mxcsr| quick::compare_f32x4(predicate(op), a, b, mxcsr))
-}
-
-fn cmppd<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    packed_float::<N>(cpu, op, |a, b, mxcsr| quick::compare_f64x2(predicate(op), a, b, mxcsr))
 }
 
 fn round_ps<const N: usize>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
@@ -75,20 +51,6 @@ fn dot_pd(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
 }
 
 rows! { select_packed:
-    Vaddps => packed_float(ps(Arith::Add));
-    Vsubps => packed_float(ps(Arith::Sub));
-    Vmulps => packed_float(ps(Arith::Mul));
-    Vdivps => packed_float(ps(Arith::Div));
-    Vminps => packed_float(ps(Arith::Min));
-    Vmaxps => packed_float(ps(Arith::Max));
-    Vsqrtps => unary_float(ps(Arith::Sqrt));
-    Vaddpd => packed_float(pd(Arith::Add));
-    Vsubpd => packed_float(pd(Arith::Sub));
-    Vmulpd => packed_float(pd(Arith::Mul));
-    Vdivpd => packed_float(pd(Arith::Div));
-    Vminpd => packed_float(pd(Arith::Min));
-    Vmaxpd => packed_float(pd(Arith::Max));
-    Vsqrtpd => unary_float(pd(Arith::Sqrt));
     Vhaddps => packed_float(horizontal_ps(Arith::Add));
     Vhsubps => packed_float(horizontal_ps(Arith::Sub));
     Vhaddpd => packed_float(horizontal_pd(Arith::Add));
@@ -97,54 +59,17 @@ rows! { select_packed:
     Vaddsubpd => packed_float(addsubpd);
     Vrcpps => unary(rcpps);
     Vrsqrtps => unary(rsqrtps);
-    Vcmpps => cmpps;
-    Vcmppd => cmppd;
     Vroundps => round_ps;
     Vroundpd => round_pd;
     Vdpps => dot_ps;
-}
-
-/// Rows of scalar arithmetic.
-macro_rules! scalar {
-    ($($ss:ident $sd:ident = $operation:ident;)*) => {
-        fn select_scalar(instruction: &Instruction) -> Option<Hard> {
-            Some(match instruction.mnemonic() {
-                $(
-                    Mnemonic::$ss => |cpu, op| {
-                        scalar_f32(cpu, op, |a, b, mxcsr| quick::arith_f32(Arith::$operation, a, b, mxcsr))
-                    },
-                    Mnemonic::$sd => |cpu, op| {
-                        scalar_f64(cpu, op, |a, b, mxcsr| quick::arith_f64(Arith::$operation, a, b, mxcsr))
-                    },
-                )*
-                _ => return None,
-            })
-        }
-    };
-}
-
-scalar! {
-    Vaddss Vaddsd = Add;
-    Vsubss Vsubsd = Sub;
-    Vmulss Vmulsd = Mul;
-    Vdivss Vdivsd = Div;
-    Vminss Vminsd = Min;
-    Vmaxss Vmaxsd = Max;
-    Vsqrtss Vsqrtsd = Sqrt;
 }
 
 fn select_others(instruction: &Instruction) -> Option<Hard> {
     use Mnemonic::*;
     Some(match instruction.mnemonic() {
         Vdppd => dot_pd,
-        Vucomiss => |cpu, op| order_ss(cpu, op, true),
-        Vcomiss => |cpu, op| order_ss(cpu, op, false),
-        Vucomisd => |cpu, op| order_sd(cpu, op, true),
-        Vcomisd => |cpu, op| order_sd(cpu, op, false),
         Vrcpss => |cpu, op| scalar_f32(cpu, op, |_, b, _| (sse::rcp_f32(b), 0)),
         Vrsqrtss => |cpu, op| scalar_f32(cpu, op, |_, b, _| (sse::rsqrt_f32(b), 0)),
-        Vcmpss => |cpu, op| scalar_f32(cpu, op, |a, b, mxcsr| quick::compare_f32(predicate(op), a, b, mxcsr)),
-        Vcmpsd => |cpu, op| scalar_f64(cpu, op, |a, b, mxcsr| quick::compare_f64(predicate(op), a, b, mxcsr)),
         Vroundss => {
             |cpu, op| scalar_f32(cpu, op, |_, b, mxcsr| quick::round_f32(b, op.immediate as u8, mxcsr))
         }
@@ -156,7 +81,5 @@ fn select_others(instruction: &Instruction) -> Option<Hard> {
 }
 
 pub(super) fn select(instruction: &Instruction, wide: bool) -> Option<Hard> {
-    select_packed(instruction, wide)
-        .or_else(|| select_scalar(instruction))
-        .or_else(|| select_others(instruction))
+    select_packed(instruction, wide).or_else(|| select_others(instruction))
 }

@@ -1,57 +1,13 @@
 //! Packed integer arithmetic, comparisons and logic (SDM vol. 1, 5.14, 5.15).
 
-use super::operand::{packed, unary};
+use super::operand::packed;
 use super::rows;
-use crate::simd::compare::*;
 use crate::simd::integer::*;
-use crate::simd::logic::{pand, pandn, por, pxor};
 
 rows! { select:
-    Vpaddb => packed(paddb);
-    Vpaddw => packed(paddw);
-    Vpaddd => packed(paddd);
-    Vpaddq => packed(paddq);
-    Vpsubb => packed(psubb);
-    Vpsubw => packed(psubw);
-    Vpsubd => packed(psubd);
-    Vpsubq => packed(psubq);
-    Vpaddsb => packed(paddsb);
-    Vpaddsw => packed(paddsw);
-    Vpaddusb => packed(paddusb);
-    Vpaddusw => packed(paddusw);
-    Vpsubsb => packed(psubsb);
-    Vpsubsw => packed(psubsw);
-    Vpsubusb => packed(psubusb);
-    Vpsubusw => packed(psubusw);
-    Vpavgb => packed(pavgb);
-    Vpavgw => packed(pavgw);
-    Vpminub => packed(pminub);
-    Vpminuw => packed(pminuw);
-    Vpminud => packed(pminud);
-    Vpminsb => packed(pminsb);
-    Vpminsw => packed(pminsw);
-    Vpminsd => packed(pminsd);
-    Vpmaxub => packed(pmaxub);
-    Vpmaxuw => packed(pmaxuw);
-    Vpmaxud => packed(pmaxud);
-    Vpmaxsb => packed(pmaxsb);
-    Vpmaxsw => packed(pmaxsw);
-    Vpmaxsd => packed(pmaxsd);
-    Vpabsb => unary(pabsb);
-    Vpabsw => unary(pabsw);
-    Vpabsd => unary(pabsd);
     Vpsignb => packed(psignb);
     Vpsignw => packed(psignw);
     Vpsignd => packed(psignd);
-    Vpmullw => packed(pmullw);
-    Vpmulld => packed(pmulld);
-    Vpmulhw => packed(pmulhw);
-    Vpmulhuw => packed(pmulhuw);
-    Vpmulhrsw => packed(pmulhrsw);
-    Vpmuludq => packed(pmuludq);
-    Vpmuldq => packed(pmuldq);
-    Vpmaddwd => packed(pmaddwd);
-    Vpmaddubsw => packed(pmaddubsw);
     Vpsadbw => packed(psadbw);
     Vphaddw => packed(phaddw);
     Vphaddd => packed(phaddd);
@@ -59,16 +15,4 @@ rows! { select:
     Vphsubw => packed(phsubw);
     Vphsubd => packed(phsubd);
     Vphsubsw => packed(phsubsw);
-    Vpcmpeqb => packed(pcmpeqb);
-    Vpcmpeqw => packed(pcmpeqw);
-    Vpcmpeqd => packed(pcmpeqd);
-    Vpcmpeqq => packed(pcmpeqq);
-    Vpcmpgtb => packed(pcmpgtb);
-    Vpcmpgtw => packed(pcmpgtw);
-    Vpcmpgtd => packed(pcmpgtd);
-    Vpcmpgtq => packed(pcmpgtq);
-    Vpand | Vandps | Vandpd => packed(pand);
-    Vpandn | Vandnps | Vandnpd => packed(pandn);
-    Vpor | Vorps | Vorpd => packed(por);
-    Vpxor | Vxorps | Vxorpd => packed(pxor);
 }

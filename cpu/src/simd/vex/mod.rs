@@ -6,8 +6,6 @@
 //! what it writes. Memory operands need no alignment, except those of the moves that ask for it.
 
 mod aes;
-mod broadcast;
-mod convert;
 mod dot_product;
 mod f16c;
 mod float;
@@ -19,7 +17,6 @@ mod moves;
 pub(super) mod operand;
 mod permute;
 mod shift;
-mod shuffle;
 mod sse41;
 
 use crate::ops::Hard;
@@ -52,11 +49,8 @@ pub(super) fn select(instruction: &Instruction) -> Option<Hard> {
     moves::select(instruction, wide)
         .or_else(|| integer::select(instruction, wide))
         .or_else(|| shift::select(instruction, wide))
-        .or_else(|| shuffle::select(instruction, wide))
         .or_else(|| permute::select(instruction, wide))
-        .or_else(|| broadcast::select(instruction, wide))
         .or_else(|| float::select(instruction, wide))
-        .or_else(|| convert::select(instruction, wide))
         .or_else(|| sse41::select(instruction, wide))
         .or_else(|| masked::select(instruction, wide))
         .or_else(|| gather::select(instruction))

@@ -3,10 +3,8 @@
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::{Op, reg};
-use crate::ops::MicroOps;
 use crate::simd::float::settle;
 use crate::simd::lanes::Vector;
-use crate::width::Width;
 use rx86_softmmu::Access;
 use std::array::from_fn;
 
@@ -99,15 +97,6 @@ impl Cpu {
                 Ok(Vector::from_bytes(bytes))
             }
             register => Ok(self.vector(register)),
-        }
-    }
-
-    /// Operand `position`: a general register's low bits, or memory.
-    #[inline(always)]
-    pub(super) fn general_source<W: Width>(&mut self, op: &Op, position: usize) -> Result<u64, Exception> {
-        match op.regs[position] {
-            reg::NONE => self.load::<W>(op),
-            register => Ok(self.get::<W>(register)),
         }
     }
 }

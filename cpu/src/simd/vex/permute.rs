@@ -1,11 +1,11 @@
 //! Permutations, some of them across 128-bit lanes, and the insertion and extraction of lanes (SDM vol. 1, 5.14,
 //! 5.15).
 
-use super::operand::{Lanes, packed};
+use super::operand::packed;
 use super::rows;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
-use crate::op::{Op, reg};
+use crate::op::Op;
 use crate::ops::Hard;
 use crate::simd::lanes::{Lane, Vector};
 use crate::simd::shuffle::pshufd;
@@ -58,35 +58,6 @@ fn vpermq(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     Ok(())
 }
 
-/// VPERM2F128, VPERM2I128.
-fn vperm2(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let [b0, b1] = cpu.lanes_source::<2>(op, 2)?;
-    let [a0, a1] = cpu.lanes::<2>(op.regs[1]);
-    let chosen = |control: usize| if control & 8 != 0 { Vector::ZERO } else { [a0, a1, b0, b1][control & 3] };
-    let control = op.immediate as usize;
-    cpu.set_lanes(op.regs[0], [chosen(control), chosen(control >> 4)]);
-    Ok(())
-}
-
-/// VINSERTF128, VINSERTI128.
-fn vinsert(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let [b] = cpu.lanes_source::<1>(op, 2)?;
-    let mut value: Lanes<2> = cpu.lanes(op.regs[1]);
-    value[op.immediate as usize & 1] = b;
-    cpu.set_lanes(op.regs[0], value);
-    Ok(())
-}
-
-/// VEXTRACTF128, VEXTRACTI128.
-fn vextract(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let value = cpu.lanes::<2>(op.regs[1])[op.immediate as usize & 1];
-    if op.regs[0] == reg::NONE {
-        return cpu.store_bytes(op, value.to_bytes());
-    }
-    cpu.set_only_vector(op.regs[0], value);
-    Ok(())
-}
-
 rows! { select_by_vector:
     Vpermilps => packed(vpermilps);
     Vpermilpd => packed(vpermilpd);
@@ -102,9 +73,6 @@ pub(super) fn select(instruction: &Instruction, wide: bool) -> Option<Hard> {
     Some(match instruction.mnemonic() {
         Vpermd | Vpermps => vpermd,
         Vpermq | Vpermpd => vpermq,
-        Vperm2f128 | Vperm2i128 => vperm2,
-        Vinsertf128 | Vinserti128 => vinsert,
-        Vextractf128 | Vextracti128 => vextract,
         _ if instruction.op2_kind() == OpKind::Immediate8 => return select_by_immediate(instruction, wide),
         _ => return select_by_vector(instruction, wide),
     })

@@ -1,14 +1,12 @@
 //! Packed shifts (SDM vol. 1, 5.14, 5.15).
 
-use super::operand::{packed, unary};
+use super::operand::packed;
 use super::rows;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::op::Op;
-use crate::ops::Hard;
 use crate::simd::lanes::{Lane, Vector};
 use crate::simd::shift::*;
-use iced_x86::{Instruction, OpKind};
 use std::array::from_fn;
 
 /// `op0 = leaf(op1, op2)`, where all lanes have the count in the one XMM operand op2.
@@ -22,17 +20,6 @@ fn by_vector<const N: usize>(
     let a = cpu.lanes::<N>(op.regs[1]);
     cpu.set_lanes::<N>(op.regs[0], from_fn(|i| leaf(a[i], count)));
     Ok(())
-}
-
-/// `op0 = leaf(op1, imm8)`.
-#[inline(always)]
-fn by_immediate<const N: usize>(
-    cpu: &mut Cpu,
-    op: &Op,
-    leaf: impl Fn(Vector, Vector) -> Vector,
-) -> Result<(), Exception> {
-    let count = Vector::from_low(op.immediate & 0xff);
-    unary::<N>(cpu, op, |_, a| leaf(a, count))
 }
 
 macro_rules! variable {
@@ -55,7 +42,7 @@ variable! {
     vpsravd(u32) = |lane, count| (lane as i32).unbounded_shr(count) as u32;
 }
 
-rows! { select_by_vector:
+rows! { select:
     Vpsllw => by_vector(psllw);
     Vpslld => by_vector(pslld);
     Vpsllq => by_vector(psllq);
@@ -69,25 +56,4 @@ rows! { select_by_vector:
     Vpsrlvd => packed(vpsrlvd);
     Vpsrlvq => packed(vpsrlvq);
     Vpsravd => packed(vpsravd);
-}
-
-rows! { select_by_immediate:
-    Vpsllw => by_immediate(psllw);
-    Vpslld => by_immediate(pslld);
-    Vpsllq => by_immediate(psllq);
-    Vpsrlw => by_immediate(psrlw);
-    Vpsrld => by_immediate(psrld);
-    Vpsrlq => by_immediate(psrlq);
-    Vpsraw => by_immediate(psraw);
-    Vpsrad => by_immediate(psrad);
-    Vpslldq => by_immediate(pslldq);
-    Vpsrldq => by_immediate(psrldq);
-}
-
-pub(super) fn select(instruction: &Instruction, wide: bool) -> Option<Hard> {
-    if instruction.op2_kind() == OpKind::Immediate8 {
-        select_by_immediate(instruction, wide)
-    } else {
-        select_by_vector(instruction, wide)
-    }
 }

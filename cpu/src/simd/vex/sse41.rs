@@ -12,8 +12,7 @@ use crate::simd::lanes::{Lane, Vector};
 use crate::simd::sse41::*;
 use crate::simd::string;
 use crate::state::{ArithFlags, bits};
-use crate::width::{W8, W16, W32, W64, Width};
-use iced_x86::{Code, Instruction, Mnemonic};
+use iced_x86::{Instruction, Mnemonic};
 
 /// VPTEST, and VTESTPS and VTESTPD, which look at the bits of `looked_at` in each quadword: ZF if a and b have none in
 /// common, CF if b has none that a has not.
@@ -51,53 +50,29 @@ macro_rules! extend {
 }
 
 extend! {
-    sxbw pmovsxbw(i8 => i16);
     sxbd pmovsxbd(i8 => i32);
     sxbq pmovsxbq(i8 => i64);
-    sxwd pmovsxwd(i16 => i32);
     sxwq pmovsxwq(i16 => i64);
-    sxdq pmovsxdq(i32 => i64);
-    zxbw pmovzxbw(u8 => u16);
     zxbd pmovzxbd(u8 => u32);
     zxbq pmovzxbq(u8 => u64);
-    zxwd pmovzxwd(u16 => u32);
     zxwq pmovzxwq(u16 => u64);
-    zxdq pmovzxdq(u32 => u64);
 }
 
 rows! { select_by_length:
     Vpblendvb => packed_masked(pblendvb);
     Vblendvps => packed_masked(blendvps);
     Vblendvpd => packed_masked(blendvpd);
-    Vpblendw => packed_sliced(0, pblendw);
-    Vblendps | Vpblendd => packed_sliced(4, blendps);
-    Vblendpd => packed_sliced(2, blendpd);
     Vptest => test(u64::MAX);
     Vtestps => test(1 << 63 | 1 << 31);
     Vtestpd => test(1 << 63);
     Vphminposuw => unary(phminposuw);
     Vmpsadbw => packed_sliced(3, mpsadbw);
-    Vpmovsxbw => sxbw;
     Vpmovsxbd => sxbd;
     Vpmovsxbq => sxbq;
-    Vpmovsxwd => sxwd;
     Vpmovsxwq => sxwq;
-    Vpmovsxdq => sxdq;
-    Vpmovzxbw => zxbw;
     Vpmovzxbd => zxbd;
     Vpmovzxbq => zxbq;
-    Vpmovzxwd => zxwd;
     Vpmovzxwq => zxwq;
-    Vpmovzxdq => zxdq;
-}
-
-/// VPINSRB, VPINSRW, VPINSRD, VPINSRQ.
-fn pinsert<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
-    let lane = cpu.general_source::<W>(op, 2)? & W::MASK;
-    let shift = lane_shift::<W>(op.immediate);
-    let kept = cpu.vector(op.regs[1]).bits() & !(u128::from(W::MASK) << shift);
-    cpu.set_only_vector(op.regs[0], Vector::from_bits(kept | u128::from(lane) << shift));
-    Ok(())
 }
 
 /// VINSERTPS.
@@ -110,26 +85,6 @@ fn run_insertps(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
     let a = cpu.vector(op.regs[1]);
     cpu.set_only_vector(op.regs[0], insertps(a, lane, immediate));
     Ok(())
-}
-
-fn select_by_code(instruction: &Instruction) -> Option<Hard> {
-    use Code::*;
-    Some(match instruction.code() {
-        VEX_Vpextrb_r32m8_xmm_imm8 | VEX_Vpextrb_r64m8_xmm_imm8 => extract::<W8>,
-        VEX_Vpextrw_r32_xmm_imm8
-        | VEX_Vpextrw_r64_xmm_imm8
-        | VEX_Vpextrw_r32m16_xmm_imm8
-        | VEX_Vpextrw_r64m16_xmm_imm8 => extract::<W16>,
-        VEX_Vpextrd_rm32_xmm_imm8 | VEX_Vextractps_rm32_xmm_imm8 | VEX_Vextractps_r64m32_xmm_imm8 => {
-            extract::<W32>
-        }
-        VEX_Vpextrq_rm64_xmm_imm8 => extract::<W64>,
-        VEX_Vpinsrb_xmm_xmm_r32m8_imm8 | VEX_Vpinsrb_xmm_xmm_r64m8_imm8 => pinsert::<W8>,
-        VEX_Vpinsrw_xmm_xmm_r32m16_imm8 | VEX_Vpinsrw_xmm_xmm_r64m16_imm8 => pinsert::<W16>,
-        VEX_Vpinsrd_xmm_xmm_rm32_imm8 => pinsert::<W32>,
-        VEX_Vpinsrq_xmm_xmm_rm64_imm8 => pinsert::<W64>,
-        _ => return None,
-    })
 }
 
 fn select_string(instruction: &Instruction) -> Option<Hard> {
@@ -152,7 +107,5 @@ pub(super) fn select(instruction: &Instruction, wide: bool) -> Option<Hard> {
     if instruction.mnemonic() == Mnemonic::Vinsertps {
         return Some(run_insertps);
     }
-    select_by_length(instruction, wide)
-        .or_else(|| select_by_code(instruction))
-        .or_else(|| select_string(instruction))
+    select_by_length(instruction, wide).or_else(|| select_string(instruction))
 }
