@@ -223,6 +223,9 @@ impl Work<'_> {
         {
             return Ok(length);
         }
+        if self.translator.division(&decoded.op) {
+            return Ok(length);
+        }
         if self.translator.system_instruction(&decoded.op, self.mode, &bytes[length..]) {
             return Ok(length);
         }

@@ -59,6 +59,7 @@ mod code;
 mod compiler;
 mod context;
 mod dead_code;
+mod divide;
 mod dump;
 mod engine;
 mod exits;
