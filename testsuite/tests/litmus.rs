@@ -252,6 +252,15 @@ fn modified_code() -> Test {
             function(a)?;
             // MOV EAX, the round's number; RET. It is whole when its last byte is there.
             a.mov(byte_ptr(rdi), 0xb8)?;
+            // The other one may decode the old function now, while this one has the page at hand.
+            let mut wait = a.create_label();
+            a.mov(ecx, r14d)?;
+            a.shl(ecx, 2)?;
+            a.and(ecx, 31 << 8)?;
+            a.inc(ecx)?;
+            a.set_label(&mut wait)?;
+            a.dec(ecx)?;
+            a.jne(wait)?;
             a.mov(dword_ptr(rdi + 1), r14d)?;
             a.mov(byte_ptr(rdi + 5), 0xc3)?;
             a.mov(dword_ptr(variable(X)), r14d)

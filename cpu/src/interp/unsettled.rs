@@ -137,3 +137,57 @@ impl<T: HotTier> Interpreter<T> {
         self.drop_written_code();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Exit, X86Ops};
+    use crate::bare_board::BareBoard;
+    use crate::features::CpuModel;
+    use crate::interp::tier::NoTier;
+    use crate::state::Activity;
+    use rx86_softmmu::{Attention, GuestMemory};
+
+    const CODE: u64 = 0x1000;
+
+    /// Executes the code from its start; returns BL.
+    fn result(engine: &mut Interpreter<NoTier>) -> u8 {
+        engine.cpu().state.activity = Activity::Active;
+        engine.cpu().state.set_rip(CODE);
+        assert_eq!(engine.run(100), Exit::Halt);
+        engine.state().regs[3] as u8
+    }
+
+    #[test]
+    fn what_another_vcpu_stored_unnoticed_is_seen_behind_a_serializing_instruction() {
+        let memory = GuestMemory::new(1 << 20).expect("1 MiB");
+        let cpu = || {
+            let board = Box::new(BareBoard { cpus: 2, ..BareBoard::default() });
+            Cpu::new(memory.clone(), board, CpuModel::max(), Attention::default())
+        };
+        // MOV BL, 1; HLT.
+        memory.write(CODE, b"\xb3\x01\xf4").expect("RAM");
+        let mut other = cpu();
+        memory.enter_guest(&other.code_watcher);
+        other.write_linear(CODE + 64, [0u8]).expect("RAM");
+        let mut engine = Interpreter::new(cpu());
+        engine.cpu().state.segments[1].base = 0;
+        assert_eq!(result(&mut engine), 1);
+        assert!(!engine.unsettled.is_empty(), "the other one can still store to it");
+
+        other.write_linear(CODE + 1, [2u8]).expect("RAM");
+        assert!(engine.cpu().code_watcher.take().writes().next().is_none(), "unnoticed");
+        engine.cpu().serialize();
+        assert_eq!(result(&mut engine), 2);
+
+        other.write_linear(CODE + 1, [3u8]).expect("RAM");
+        let news = other.code_watcher.take();
+        other.mmu.protect_code_pages(news.closed_pages());
+        other.code_watcher.acknowledge(&news);
+        assert_eq!(result(&mut engine), 3, "all have closed it: looked at once more");
+        assert!(engine.unsettled.is_empty());
+
+        other.write_linear(CODE + 1, [4u8]).expect("RAM");
+        assert_eq!(result(&mut engine), 4, "noticed");
+    }
+}
