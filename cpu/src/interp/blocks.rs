@@ -30,6 +30,10 @@ pub(super) struct Block {
     pub(super) ops: Box<[InterpOp]>,
     /// How often it was executed, while somebody counts.
     pub(super) heat: u32,
+    /// At which heat the tier above is asked for a translation.
+    pub(super) ask_at: u32,
+    /// What followed it when it was executed last.
+    pub(super) links: [Link; 2],
     /// What the tier above has made of the code that begins here.
     pub(super) translation: Option<TranslationId>,
 }
@@ -42,6 +46,20 @@ impl Block {
         let tail = self.tail_page.map(|page| (page << 12, length - head));
         std::iter::once((self.gpa, head)).chain(tail)
     }
+}
+
+/// The block that was found at a linear address, under a tag (mapping generation and mode).
+#[derive(Clone, Copy)]
+pub(super) struct Link {
+    linear: u64,
+    tag: u64,
+    /// `BlockCache::epoch` then.
+    epoch: u32,
+    block: BlockId,
+}
+
+impl Link {
+    pub(super) const NONE: Self = Self { linear: 0, tag: NO_TAG, epoch: 0, block: 0 };
 }
 
 /// Where a block is kept; stays valid until the block is removed.
@@ -63,6 +81,8 @@ pub(super) struct BlockCache {
     by_page: FxHashMap<u64, Vec<BlockId>>,
     arena: Vec<Option<Block>>,
     free: Vec<BlockId>,
+    /// Changes when a block is removed: older links may lead to what is no longer there.
+    epoch: u32,
 }
 
 fn jump_slot(linear: u64) -> usize {
@@ -78,6 +98,7 @@ impl BlockCache {
             by_page: FxHashMap::default(),
             arena: Vec::new(),
             free: Vec::new(),
+            epoch: 0,
         }
     }
 
@@ -86,6 +107,23 @@ impl BlockCache {
     pub(super) fn jump(&self, linear: u64, tag: u64) -> Option<BlockId> {
         let entry = &self.jump[jump_slot(linear)];
         (entry.linear == linear && entry.tag == tag).then_some(entry.block)
+    }
+
+    /// The block that followed `last` before, if it was at this linear address under the same `tag`. The look into `last`,
+    /// which has just been executed, is cheaper than one into the index.
+    #[inline(always)]
+    pub(super) fn follow(&self, last: BlockId, linear: u64, tag: u64) -> Option<BlockId> {
+        let links = &self.get(last)?.links;
+        let leads = |link: &&Link| link.linear == linear && link.tag == tag && link.epoch == self.epoch;
+        links.iter().find(leads).map(|link| link.block)
+    }
+
+    /// Remembers that `block` followed `last`.
+    pub(super) fn link(&mut self, last: BlockId, linear: u64, tag: u64, block: BlockId) {
+        let epoch = self.epoch;
+        if let Some(last) = self.get_mut(last) {
+            last.links = [Link { linear, tag, epoch, block }, last.links[0]];
+        }
     }
 
     /// Remembers that `block` is what `linear` leads to under `tag`.
@@ -164,7 +202,7 @@ impl BlockCache {
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::new();
+        *self = Self { epoch: self.epoch.wrapping_add(1), ..Self::new() };
     }
 
     fn remove(&mut self, id: BlockId, key: (u64, ModeKey)) {
@@ -184,5 +222,6 @@ impl BlockCache {
             entry.tag = NO_TAG;
         }
         self.free.push(id);
+        self.epoch = self.epoch.wrapping_add(1);
     }
 }

@@ -14,7 +14,7 @@ use crate::decode::{DecodeFailure, Decoded, MAX_INSTRUCTION_BYTES, Semantics, de
 use crate::exception::Exception;
 use crate::mode::ModeKey;
 use crate::state::SegmentIndex;
-use blocks::{Block, BlockCache, BlockId, InterpOp};
+use blocks::{Block, BlockCache, BlockId, InterpOp, Link};
 use rx86_softmmu::{Access, Target};
 use tier::{HotTier, NoTier};
 use unsettled::UnsettledPages;
@@ -26,6 +26,8 @@ const MAX_BLOCK_OPS: usize = 64;
 pub struct Interpreter<T = NoTier> {
     cpu: Cpu,
     blocks: BlockCache,
+    /// The block executed last, if RIP is where it led.
+    last: Option<BlockId>,
     unsettled: UnsettledPages,
     /// The next block must be looked at one instruction at a time: trap flag, shadows, breakpoints, RF.
     stepping: bool,
@@ -49,6 +51,7 @@ impl<T: HotTier> Interpreter<T> {
         Self {
             cpu,
             blocks: BlockCache::new(),
+            last: None,
             unsettled: UnsettledPages::default(),
             stepping: false,
             window_requested: false,
@@ -106,6 +109,7 @@ impl<T: HotTier> Interpreter<T> {
     /// instruction.
     #[inline(always)]
     fn execute(&mut self, id: BlockId) -> Result<(), Exception> {
+        self.last = Some(id);
         let cpu = &mut self.cpu;
         let Some(block) = self.blocks.get(id) else { return Ok(()) };
         cpu.block_limit = block.ops.len();
@@ -141,13 +145,24 @@ impl<T: HotTier> Interpreter<T> {
             u64::from(rip.wrapping_add(cpu.state.segments[SegmentIndex::CS].base) as u32)
         };
         let tag = cpu.mmu.generation() << 16 | u64::from(mode.0);
-        match self.blocks.jump(linear, tag) {
+        let last = self.last.take();
+        if let Some(id) = last.and_then(|last| self.blocks.follow(last, linear, tag))
+            && mode.has(ModeKey::LONG64)
+        {
+            self.cpu.stats.block_hits += 1;
+            return Ok(id);
+        }
+        let id = match self.blocks.jump(linear, tag) {
             Some(id) if mode.has(ModeKey::LONG64) || self.within_code_limit(id) => {
                 self.cpu.stats.block_hits += 1;
-                Ok(id)
+                id
             }
-            _ => self.find_block(linear, tag),
+            _ => self.find_block(linear, tag)?,
+        };
+        if let Some(last) = last {
+            self.blocks.link(last, linear, tag, id);
         }
+        Ok(id)
     }
 
     /// Whether all of the block lies within CS's limit.
@@ -215,6 +230,8 @@ impl<T: HotTier> Interpreter<T> {
             mode,
             ops: Box::default(),
             heat: 0,
+            ask_at: self.tier.threshold(),
+            links: [Link::NONE; 2],
             translation: self.tier.find(target.gpa, mode),
         };
         let mut ops = Vec::with_capacity(8);

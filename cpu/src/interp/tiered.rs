@@ -16,8 +16,9 @@ impl<T: HotTier> Interpreter<T> {
         let Some(block) = self.blocks.get_mut(id) else { return Ok(()) };
         if block.translation.is_none() {
             block.heat = block.heat.saturating_add(1);
-            // Asked again now and then, so that the tier learns what is hottest.
-            if block.heat % self.tier.threshold() == 0 {
+            if block.heat >= block.ask_at {
+                // Asked again now and then, so that the tier learns what is hottest.
+                block.ask_at = block.heat.saturating_add(self.tier.threshold());
                 self.ask_for_translation(id);
             }
         }
@@ -56,7 +57,7 @@ impl<T: HotTier> Interpreter<T> {
         // What is translated is read anew, and must be what the blocks were decoded from.
         if !self.unsettled.is_empty() {
             if let Some(block) = self.blocks.get_mut(id) {
-                block.heat -= 1;
+                block.ask_at = block.heat;
             }
             return;
         }

@@ -224,17 +224,9 @@ impl<'a> Translator<'a> {
         };
         let state = pointer(&mut builder, offset_of!(JitContext, state));
         let tlb = pointer(&mut builder, offset_of!(JitContext, tlb));
-        let variable = |builder: &mut FunctionBuilder<'_>, flags, base, offset: usize| {
-            let variable = builder.declare_var(I64);
-            let value = builder.ins().load(I64, flags, base, offset as i32);
-            builder.def_var(variable, value);
-            variable
-        };
-        let registers = std::array::from_fn(|number| {
-            variable(&mut builder, regions.state, state, register_offset(number))
-        });
-        let flags = [result_offset(), aux_offset()]
-            .map(|offset| variable(&mut builder, regions.state, state, offset));
+        let mut of_state = |offset| variable(&mut builder, regions.state, state, offset);
+        let registers = std::array::from_fn(|number| of_state(register_offset(number)));
+        let flags = [result_offset(), aux_offset()].map(of_state);
         let offset = offset_of!(JitContext, remaining);
         let remaining = variable(&mut builder, regions.exchange, context, offset);
         let rip = register_offset(usize::from(reg::RIP)) as i32;
@@ -279,6 +271,14 @@ impl<'a> Translator<'a> {
             cut: None,
         }
     }
+}
+
+/// A variable with the value that is in memory.
+fn variable(builder: &mut FunctionBuilder<'_>, flags: MemFlagsData, base: Value, offset: usize) -> Variable {
+    let variable = builder.declare_var(I64);
+    let value = builder.ins().load(I64, flags, base, offset as i32);
+    builder.def_var(variable, value);
+    variable
 }
 
 pub(crate) fn register_offset(number: usize) -> usize {
