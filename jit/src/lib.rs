@@ -19,8 +19,11 @@
 //! `m.load(op)` a probe of the software TLB and a host load. Rust's own control flow in a meaning (a width, an operand
 //! shape) is decided while translating and leaves no trace in the code; what depends on guest values goes through
 //! `select`. So there is nothing to write, and nothing that can differ, when an instruction is added. What has no meaning in
-//! micro-operations (x87, some of SSE, system instructions, locked read-modify-writes) is a call of the function that the
-//! interpreter runs (`calls`): what the instruction uses is stored before and loaded after.
+//! micro-operations (x87, some of SSE, system instructions) is a call of the function that the interpreter runs (`calls`):
+//! what the instruction uses is stored before and loaded after. A few are translated by hand: divisions (`divide`), and the
+//! system instructions of every system call (`system`).
+//!
+//! Accesses by the same registers that lie close together share one probe, which proves the page for all of them (`groups`).
 //!
 //! In a region, registers, flags and the count of instructions are SSA values: loaded where the region is entered, stored
 //! where it is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
@@ -40,6 +43,12 @@
 //!
 //! Every way back in a region looks at the count of instructions left, so that the machine's loop is reached after its
 //! budget (some thousand instructions). Called functions that want the block to end end the region.
+//!
+//! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`), which looks RIP up in
+//! a cache of translations (`jumps`) under the present mapping and mode, and jumps there. So system calls, indirect jumps and
+//! returns need not go through the engine; it is reached when the budget is spent, somebody wants attention, or the cache
+//! does not know. All host code is in one arena (`code`), mapped once to write and once to execute; the oldest sixteenth
+//! makes room when it is full.
 //!
 //! # Looking at it
 //!
