@@ -8,7 +8,9 @@ use crate::vector::{DirtyVectors, plan};
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpAccess, OpKind};
+use iced_x86::{
+    Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+};
 use rx86_cpu::state::ArithFlags;
 use std::mem::offset_of;
 
@@ -52,6 +54,9 @@ pub(crate) fn is_floating(bytes: &[u8], contained: bool) -> bool {
 
 fn uses(bytes: &[u8]) -> Uses {
     let instruction = decoded(bytes);
+    if instruction.mnemonic() == Mnemonic::Vzeroall {
+        return EVERYTHING;
+    }
     let mut factory = InstructionInfoFactory::new();
     let all_flags = uses_all_flags(instruction.code());
     let mut uses = Uses {

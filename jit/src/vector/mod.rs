@@ -95,7 +95,7 @@ pub(crate) struct Vectors {
     host: HostVectors,
     variables: [Variables; 16],
     uppers: [Option<Variable>; 16],
-    /// The last halves joined, and what they became: a register named twice is then one value.
+    /// The last parts joined, and what they became: a register named twice is then one value.
     pub(crate) joined: Option<([Value; 2], Value)>,
     /// Floating-point operations, which must be executed for their flags.
     pub(crate) operations: Vec<Value>,

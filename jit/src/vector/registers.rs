@@ -146,7 +146,14 @@ impl Translator<'_> {
             Form::Variables => self.zero_vector(),
             Form::Whole(value) => value,
             Form::Halves(halves) => self.join(halves),
-            Form::SingleOver(single, whole) => self.replace_single(whole, single),
+            Form::SingleOver(single, whole) => match self.vectors.joined {
+                Some((of, value)) if of == [single, whole] => value,
+                _ => {
+                    let value = self.replace_single(whole, single);
+                    self.vectors.joined = Some(([single, whole], value));
+                    value
+                }
+            },
         }
     }
 
@@ -415,7 +422,11 @@ impl Translator<'_> {
             };
             if which.lows >> number & 1 != 0 {
                 let form = match self.vectors.plan.registers[number] {
-                    None => continue,
+                    // Read by what iced-x86 takes for a mere zeroing; what was read is no longer so.
+                    None => {
+                        self.held.vectors.forms[number] = Form::Variables;
+                        continue;
+                    }
                     Some(Kind::Whole) => Form::Whole(load(I8X16, 0)),
                     Some(Kind::Halves) => Form::Halves([load(F64, 0), load(F64, 1)]),
                 };
