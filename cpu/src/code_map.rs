@@ -10,7 +10,12 @@ const GRANULE_BYTES: u64 = 64;
 pub struct CodeMap {
     granules: FxHashMap<u64, u64>,
     written: Vec<(u64, u64)>,
+    /// How often a page was left without code.
+    emptied: FxHashMap<u64, u32>,
 }
+
+/// A page that was left without code more often is expected to get some again.
+const EMPTIED_OFTEN: u32 = 16;
 
 /// The mask of the granules that `bytes` at offset `start` of a page touch; clipped to the page.
 fn granule_mask(start: u64, bytes: u64) -> u64 {
@@ -80,9 +85,15 @@ impl CodeMap {
         mask != 0
     }
 
-    /// Forgets a page of which nothing is decoded.
-    pub fn forget(&mut self, page: u64) {
-        self.granules.remove(&page);
+    /// Forgets a page of which nothing is decoded any more, unless that happens to it all the time. Returns whether it did.
+    pub fn forget(&mut self, page: u64) -> bool {
+        let times = self.emptied.entry(page).or_insert(0);
+        *times = times.saturating_add(1);
+        let forgotten = *times <= EMPTIED_OFTEN;
+        if forgotten {
+            self.granules.remove(&page);
+        }
+        forgotten
     }
 }
 
@@ -107,5 +118,19 @@ mod tests {
         assert_eq!(map.take_writes(), vec![(0x1040, 16), (0x10c0, 8)]);
         assert!(!map.set_page(1, std::iter::empty()));
         assert!(!map.note_write(0x107f, 1));
+    }
+
+    #[test]
+    fn a_page_that_is_rewritten_all_the_time_stays_open() {
+        let mut map = CodeMap::default();
+        for _ in 0..EMPTIED_OFTEN {
+            assert!(map.open_page(0x1000));
+            assert!(map.forget(1));
+        }
+        assert!(map.open_page(0x1000));
+        assert!(!map.forget(1));
+        assert!(!map.open_page(0x1000));
+        map.add(0x1040, 10);
+        assert!(map.note_write(0x1040, 1));
     }
 }

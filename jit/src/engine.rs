@@ -6,6 +6,7 @@ use crate::context::{Call, JitContext, LeaveKind, tag_of};
 use crate::dump::Installation;
 use crate::exits;
 use crate::jumps::JumpCache;
+use crate::pending::{Pending, PendingRegions, overlaps};
 use crate::region::Region;
 use crate::thunks::Thunks;
 use crate::watch::{Watch, WatchConfig};
@@ -57,13 +58,6 @@ struct Installed {
 /// How many of those lead to a translation without groups.
 const MAX_GROUP_MISSES: u32 = 64;
 
-/// A translation under way.
-struct Pending {
-    gpa: u64,
-    mode: ModeKey,
-    region: Arc<Region>,
-}
-
 /// The JIT.
 pub struct Jit {
     config: JitConfig,
@@ -75,7 +69,7 @@ pub struct Jit {
     installed: Vec<Option<Installed>>,
     by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     by_page: FxHashMap<u64, Vec<TranslationId>>,
-    pending: FxHashMap<u64, Pending>,
+    pending: PendingRegions,
     next_job: u64,
     /// Entries of regions in which one look into the TLB must not stand for several accesses: it failed too often.
     ungrouped: FxHashSet<(u64, ModeKey)>,
@@ -104,7 +98,7 @@ impl Jit {
             installed: Vec::new(),
             by_entry: FxHashMap::default(),
             by_page: FxHashMap::default(),
-            pending: FxHashMap::default(),
+            pending: PendingRegions::default(),
             next_job: 0,
             ungrouped: FxHashSet::default(),
             stats: TierStats::default(),
@@ -202,11 +196,6 @@ impl Jit {
     }
 }
 
-/// Whether any of `pieces` overlaps `bytes` at `gpa`.
-fn overlaps(pieces: &[(u64, u64)], gpa: u64, bytes: u64) -> bool {
-    pieces.iter().any(|&(at, length)| at < gpa + bytes && gpa < at + length)
-}
-
 impl Installed {
     /// Whether the code may be entered at RIP in the current mapping: its other pages are where they were when it was
     /// translated, and what it jumps to unchecked is canonical.
@@ -251,8 +240,7 @@ impl HotTier for Jit {
             return;
         }
         let Some(heat) = code.block(linear).map(|block| block.heat) else { return };
-        let is_asked = |(_, pending): &(&u64, &Pending)| (pending.gpa, pending.mode) == (gpa, mode);
-        if let Some((&number, _)) = self.pending.iter().find(is_asked) {
+        if let Some(number) = self.pending.find(gpa, mode) {
             self.worker.heat(number, heat);
             return;
         }
@@ -273,7 +261,7 @@ impl HotTier for Jit {
         while let Some(done) = self.worker.take() {
             self.stats.compile_ns += done.elapsed.as_nanos() as u64;
             // Gone from here: its code was written meanwhile.
-            let Some(pending) = self.pending.remove(&done.number) else { continue };
+            let Some(pending) = self.pending.remove(done.number) else { continue };
             match done.outcome {
                 Ok(translation) => finished.extend(self.install(pending, translation)),
                 Err(error) => {
@@ -319,8 +307,7 @@ impl HotTier for Jit {
     }
 
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
-        let is_stale = |_: &u64, pending: &mut Pending| overlaps(&pending.region.pieces, gpa, bytes);
-        for (number, _) in self.pending.extract_if(is_stale) {
+        for number in self.pending.remove_overlapping(gpa, bytes) {
             self.worker.cancel(number);
         }
         let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
@@ -341,7 +328,7 @@ impl HotTier for Jit {
         let of_installed = installed
             .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_ref))
             .flat_map(|installed| &installed.pieces);
-        let of_pending = self.pending.values().flat_map(|pending| &pending.region.pieces);
-        of_installed.chain(of_pending).copied().filter(|&(gpa, _)| gpa >> 12 == page).collect()
+        let of_installed = of_installed.copied().filter(|&(gpa, _)| gpa >> 12 == page);
+        of_installed.chain(self.pending.pieces_of_page(page)).collect()
     }
 }

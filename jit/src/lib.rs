@@ -77,6 +77,7 @@ mod jumps;
 pub mod listing;
 mod micro;
 mod mxcsr;
+mod pending;
 mod perf_map;
 mod region;
 mod system;

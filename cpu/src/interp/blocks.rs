@@ -32,6 +32,8 @@ pub(super) struct Block {
     pub(super) heat: u32,
     /// At which heat the tier above is asked for a translation.
     pub(super) ask_at: u32,
+    /// Tells it from blocks that were in its place before.
+    pub(super) serial: u32,
     /// What followed it when it was executed last.
     pub(super) links: [Link; 2],
     /// What the tier above has made of the code that begins here.
@@ -53,13 +55,11 @@ impl Block {
 pub(super) struct Link {
     linear: u64,
     tag: u64,
-    /// `BlockCache::epoch` then.
-    epoch: u32,
-    block: BlockId,
+    found: Found,
 }
 
 impl Link {
-    pub(super) const NONE: Self = Self { linear: 0, tag: NO_TAG, epoch: 0, block: 0 };
+    pub(super) const NONE: Self = Self { linear: 0, tag: NO_TAG, found: Found { block: 0, serial: 0 } };
 }
 
 /// Where a block is kept; stays valid until the block is removed.
@@ -69,7 +69,15 @@ pub(super) type BlockId = u32;
 struct JumpEntry {
     linear: u64,
     tag: u64,
+    found: Found,
+}
+
+/// A block that was found, if it is still there.
+#[derive(Clone, Copy)]
+struct Found {
     block: BlockId,
+    /// `Block::serial`.
+    serial: u32,
 }
 
 /// Never the tag of a mapping: generations count from one.
@@ -81,8 +89,7 @@ pub(super) struct BlockCache {
     by_page: FxHashMap<u64, Vec<BlockId>>,
     arena: Vec<Option<Block>>,
     free: Vec<BlockId>,
-    /// Changes when a block is removed: older links may lead to what is no longer there.
-    epoch: u32,
+    last_serial: u32,
 }
 
 fn jump_slot(linear: u64) -> usize {
@@ -91,14 +98,14 @@ fn jump_slot(linear: u64) -> usize {
 
 impl BlockCache {
     pub(super) fn new() -> Self {
-        let empty = JumpEntry { linear: 0, tag: NO_TAG, block: 0 };
+        let empty = JumpEntry { linear: 0, tag: NO_TAG, found: Link::NONE.found };
         Self {
             jump: vec![empty; JUMP_CACHE_ENTRIES].into_boxed_slice(),
             by_address: FxHashMap::default(),
             by_page: FxHashMap::default(),
             arena: Vec::new(),
             free: Vec::new(),
-            epoch: 0,
+            last_serial: 0,
         }
     }
 
@@ -106,7 +113,7 @@ impl BlockCache {
     #[inline(always)]
     pub(super) fn jump(&self, linear: u64, tag: u64) -> Option<BlockId> {
         let entry = &self.jump[jump_slot(linear)];
-        (entry.linear == linear && entry.tag == tag).then_some(entry.block)
+        if entry.linear == linear && entry.tag == tag { self.still_there(entry.found) } else { None }
     }
 
     /// The block that followed `last` before, if it was at this linear address under the same `tag`. The look into `last`,
@@ -114,21 +121,33 @@ impl BlockCache {
     #[inline(always)]
     pub(super) fn follow(&self, last: BlockId, linear: u64, tag: u64) -> Option<BlockId> {
         let links = &self.get(last)?.links;
-        let leads = |link: &&Link| link.linear == linear && link.tag == tag && link.epoch == self.epoch;
-        links.iter().find(leads).map(|link| link.block)
+        let link = links.iter().find(|link| link.linear == linear && link.tag == tag)?;
+        self.still_there(link.found)
     }
 
     /// Remembers that `block` followed `last`.
     pub(super) fn link(&mut self, last: BlockId, linear: u64, tag: u64, block: BlockId) {
-        let epoch = self.epoch;
+        let Some(found) = self.found(block) else { return };
         if let Some(last) = self.get_mut(last) {
-            last.links = [Link { linear, tag, epoch, block }, last.links[0]];
+            last.links = [Link { linear, tag, found }, last.links[0]];
         }
     }
 
     /// Remembers that `block` is what `linear` leads to under `tag`.
     pub(super) fn remember_jump(&mut self, linear: u64, tag: u64, block: BlockId) {
-        self.jump[jump_slot(linear)] = JumpEntry { linear, tag, block };
+        if let Some(found) = self.found(block) {
+            self.jump[jump_slot(linear)] = JumpEntry { linear, tag, found };
+        }
+    }
+
+    fn found(&self, block: BlockId) -> Option<Found> {
+        self.get(block).map(|one| Found { block, serial: one.serial })
+    }
+
+    #[inline(always)]
+    fn still_there(&self, found: Found) -> Option<BlockId> {
+        let block = self.get(found.block)?;
+        (block.serial == found.serial).then_some(found.block)
     }
 
     /// The block decoded at a physical address under a mode.
@@ -152,7 +171,9 @@ impl BlockCache {
     }
 
     /// Adds a block.
-    pub(super) fn insert(&mut self, block: Block) -> BlockId {
+    pub(super) fn insert(&mut self, mut block: Block) -> BlockId {
+        self.last_serial = self.last_serial.wrapping_add(1);
+        block.serial = self.last_serial;
         let key = (block.gpa, block.mode);
         let pages: Vec<u64> = block.pieces().map(|(gpa, _)| gpa >> 12).collect();
         let id = match self.free.pop() {
@@ -202,7 +223,7 @@ impl BlockCache {
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
-        *self = Self { epoch: self.epoch.wrapping_add(1), ..Self::new() };
+        *self = Self { last_serial: self.last_serial, ..Self::new() };
     }
 
     fn remove(&mut self, id: BlockId, key: (u64, ModeKey)) {
@@ -218,10 +239,6 @@ impl BlockCache {
                 }
             }
         }
-        for entry in self.jump.iter_mut().filter(|entry| entry.block == id) {
-            entry.tag = NO_TAG;
-        }
         self.free.push(id);
-        self.epoch = self.epoch.wrapping_add(1);
     }
 }

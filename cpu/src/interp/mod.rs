@@ -231,6 +231,7 @@ impl<T: HotTier> Interpreter<T> {
             ops: Box::default(),
             heat: 0,
             ask_at: self.tier.threshold(),
+            serial: 0,
             links: [Link::NONE; 2],
             translation: self.tier.find(target.gpa, mode),
         };

@@ -85,7 +85,9 @@ impl<T: HotTier> Interpreter<T> {
             self.cpu.code_map.note_write(gpa, bytes);
         }
         for page in self.drop_written_code() {
-            self.cpu.code_map.forget(page);
+            if !self.cpu.code_map.forget(page) {
+                continue;
+            }
             self.cpu.mmu.memory().clear_code(&self.cpu.code_watcher, page << 12);
             self.unsettled.0.retain(|unsettled| unsettled.gpa >> 12 != page);
         }
