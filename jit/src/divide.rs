@@ -45,14 +45,15 @@ impl Translator<'_> {
         let divisor = if signed { self.sign_extend::<W>(divisor) } else { divisor };
         self.side_exit_unless(divisor);
         let dividend = self.short_dividend::<W>(signed);
-        let (quotient, remainder) = if signed {
+        let quotient = if signed {
             self.require_no_overflow(dividend, divisor);
-            let ins = self.builder.ins().sdiv(dividend, divisor);
-            (ins, self.builder.ins().srem(dividend, divisor))
+            self.builder.ins().sdiv(dividend, divisor)
         } else {
-            let ins = self.builder.ins().udiv(dividend, divisor);
-            (ins, self.builder.ins().urem(dividend, divisor))
+            self.builder.ins().udiv(dividend, divisor)
         };
+        // Cheaper than a second division, which Cranelift does not merge with the first.
+        let product = self.builder.ins().imul(quotient, divisor);
+        let remainder = self.builder.ins().isub(dividend, product);
         if W::BITS < 64 {
             let cut = if signed { self.sign_extend::<W>(quotient) } else { self.truncate::<W>(quotient) };
             let fits = self.builder.ins().icmp(IntCC::Equal, cut, quotient);
