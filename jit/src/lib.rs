@@ -80,6 +80,7 @@ mod mxcsr;
 mod pending;
 mod perf_map;
 mod region;
+mod shape;
 mod system;
 mod thunks;
 mod translator;

@@ -89,12 +89,7 @@ impl Translator<'_> {
                 self.builder.def_var(self.registers[number], value);
             }
         }
-        if let Some(flags) = self.held.flags
-            && self.held.flags_dirty
-        {
-            self.builder.def_var(self.flags[0], flags.result);
-            self.builder.def_var(self.flags[1], flags.aux);
-        }
+        self.define_flags();
         self.define_vectors();
         self.ends[self.node] = NodeEnd {
             dirty: self.held.dirty,
