@@ -1,6 +1,7 @@
 //! `Translator`: the state of translating a region.
 
 mod flags;
+mod hub;
 mod leaving;
 mod nodes;
 mod values;
@@ -15,6 +16,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, Variable};
 use flags::{FlagVariables, HeldFlags};
+use hub::HubVariables;
 use rx86_cpu::op::reg;
 use rx86_cpu::state::{ArithFlags, Flags, Vcpu};
 use std::mem::offset_of;
@@ -185,6 +187,8 @@ pub(crate) struct Translator<'a> {
     /// The next instruction is the one behind an STI.
     pub(crate) in_sti_shadow: bool,
     ending: Ending,
+    /// Declared when the first hub is there.
+    hub_variables: Option<HubVariables>,
     extent: (i64, i64),
     /// The last target known to be canonical.
     checked: Option<Value>,
@@ -264,6 +268,7 @@ impl<'a> Translator<'a> {
             groups: NodeGroups::default(),
             in_sti_shadow: false,
             ending: Ending::Next,
+            hub_variables: None,
             extent: (0, 0),
             checked: None,
             cut: None,
