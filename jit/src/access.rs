@@ -4,6 +4,7 @@
 use crate::context::JitContext;
 use crate::groups::{Group, Groups, Member};
 use crate::translator::Translator;
+use crate::window::StackWindow;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -57,14 +58,20 @@ pub(crate) struct NodeGroups {
     groups: Groups,
     /// The host address of each group's first byte.
     hosts: Vec<Option<Value>>,
+    /// For each instruction its place in the region's stack window, if it has one.
+    in_window: Vec<Option<u64>>,
     /// The current instruction's number in the node.
     current: usize,
 }
 
 impl NodeGroups {
-    pub(crate) fn new(groups: Groups) -> Self {
+    pub(crate) fn new(groups: Groups, in_window: &[Option<u64>]) -> Self {
         let hosts = vec![None; groups.groups.len()];
-        Self { groups, hosts, current: 0 }
+        Self { groups, hosts, in_window: in_window.to_vec(), current: 0 }
+    }
+
+    fn in_window(&self) -> Option<u64> {
+        self.in_window.get(self.current).copied().flatten()
     }
 
     fn member(&self) -> Option<Member> {
@@ -159,6 +166,9 @@ impl Translator<'_> {
         kind: Kind,
         linear: impl FnOnce(&mut Self) -> Value,
     ) -> Value {
+        if let (Some(window), Some(offset)) = (self.window, self.groups.in_window()) {
+            return self.add_constant(window, offset);
+        }
         let Some(Member { group, offset }) = self.groups.member() else {
             let linear = linear(self);
             return self.host_address::<W>(linear, kind);
@@ -185,6 +195,21 @@ impl Translator<'_> {
         self.probe(linear, Request { bytes: W::BYTES, kind, for_writes, grouped: false })
     }
 
+    /// The host address of the region's stack window. Where it cannot be had, the region is left before it has begun.
+    pub(crate) fn prove_window(&mut self, window: &StackWindow) {
+        let top = self.register(reg::RSP);
+        let first = self.add_constant(top, window.first as u64);
+        let request =
+            Request { bytes: window.span, kind: Kind::Read, for_writes: window.writes, grouped: true };
+        self.window = Some(self.probe(first, request));
+    }
+
+    /// An instruction may change the mapping.
+    pub(crate) fn forget_hosts(&mut self) {
+        self.groups.forget();
+        self.window_is_lost |= self.window.is_some();
+    }
+
     fn probe(&mut self, linear: Value, request: Request) -> Value {
         let tlb = self.tlb;
         let entry_bits = size_of::<TlbEntry>().trailing_zeros();
@@ -208,7 +233,12 @@ impl Translator<'_> {
         self.builder.switch_to_block(slow);
         let address = self.slow_access(linear, request);
         let exit = self.side_exit();
-        self.builder.ins().brif(address, found, &[address.into()], exit, &[]);
+        // Else the way back would be among the code that is not cold.
+        let filled = self.builder.create_block();
+        self.builder.set_cold_block(filled);
+        self.builder.ins().brif(address, filled, &[], exit, &[]);
+        self.builder.switch_to_block(filled);
+        self.builder.ins().jump(found, &[address.into()]);
         self.builder.switch_to_block(fast);
         let addend_offset = offset_of!(TlbEntry, addend) as i32;
         let addend = self.builder.ins().load(I64, flags, entry, addend_offset);
@@ -224,8 +254,7 @@ impl Translator<'_> {
         self.store_exchange(linear, offset_of!(JitContext, linear));
         let access = self.builder.ins().iconst(I64, request.encode() as i64);
         self.store_exchange(access, offset_of!(JitContext, access));
-        let offset = offset_of!(JitContext, slow_access) as i32;
-        let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);
+        let function = self.load_cold(offset_of!(JitContext, slow_access));
         self.builder.ins().call_indirect(self.signatures.slow_access, function, &[self.context]);
         let offset = offset_of!(JitContext, host) as i32;
         self.builder.ins().load(I64, self.regions.exchange, self.context, offset)

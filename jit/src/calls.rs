@@ -120,7 +120,7 @@ impl Translator<'_> {
     pub(crate) fn call_function(&mut self, call: &Call, index: usize, bytes: &[u8], contained: bool) {
         self.begin_instruction(&call.op);
         if !contained {
-            self.groups.forget();
+            self.forget_hosts();
         }
         let uses = if contained || says_what_it_uses(call.op.iced_code()) { uses(bytes) } else { EVERYTHING };
         self.publish(&uses);

@@ -11,6 +11,7 @@ use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
 use crate::vector::HostVectors;
 use crate::vector::plan::Plan;
+use crate::window::StackWindow;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
@@ -54,6 +55,8 @@ pub enum CompileError {
 pub(crate) struct Translation {
     pub(crate) code: Vec<u8>,
     pub(crate) calls: Box<[Call]>,
+    /// It has a stack window.
+    pub(crate) windowed: bool,
     /// The least and the greatest offset from the entry that the code jumps to unchecked.
     pub(crate) extent: (i64, i64),
     /// Guest instructions that were translated.
@@ -128,6 +131,21 @@ impl Compiler {
         mode: ModeKey,
         model: &CpuModel,
     ) -> Result<Translation, CompileError> {
+        let window = if region.windowed { StackWindow::of(region) } else { None };
+        match self.translate_with(region, mode, model, window.as_ref())? {
+            Some(translation) => Ok(translation),
+            None => Ok(self.translate_with(region, mode, model, None)?.expect("only a window is lost")),
+        }
+    }
+
+    /// Translates a region; None if its stack window turns out to be lost on the way.
+    fn translate_with(
+        &mut self,
+        region: &Region,
+        mode: ModeKey,
+        model: &CpuModel,
+        window: Option<&StackWindow>,
+    ) -> Result<Option<Translation>, CompileError> {
         if !mode.has(ModeKey::LONG64) || mode.has(ModeKey::ALIGNMENT) {
             return Err(CompileError::Mode(mode));
         }
@@ -144,9 +162,10 @@ impl Compiler {
             load_mxcsr: builder.import_signature(signature(convention, 1, 1)),
         };
         let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
-        let translator = Translator::new(builder, signatures, region.predecessors(), plan, host);
-        let mut work =
-            Work { translator, grouped: region.grouped, mode, model, calls: Vec::new(), instructions: 0 };
+        let mut translator = Translator::new(builder, signatures, region.predecessors(), plan, host);
+        translator.begin(window);
+        let grouped = region.grouped;
+        let mut work = Work { translator, grouped, window, mode, model, calls: Vec::new(), instructions: 0 };
         // A node that its turn finds unreached may be reached from a later one.
         while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
             let offset_of_node = |other: usize| region.nodes[other].offset;
@@ -165,12 +184,23 @@ impl Compiler {
         }
         let Work { translator, calls, instructions, .. } = work;
         let extent = translator.extent();
+        let is_lost = translator.window_is_lost;
         translator.finish().finalize(self.isa.frontend_config());
+        if is_lost {
+            return Ok(None);
+        }
         dead_code::remove(&mut self.context.func);
         let code = self.code(instructions as usize)?;
         let is_kept = self.keep_clif.is_some_and(|regions| regions.contains(region));
         let clif = is_kept.then(|| self.context.func.display().to_string());
-        Ok(Translation { code, calls: calls.into(), extent, instructions, clif })
+        Ok(Some(Translation {
+            code,
+            calls: calls.into(),
+            windowed: window.is_some(),
+            extent,
+            instructions,
+            clif,
+        }))
     }
 
     /// The host code of the function that has been built.
@@ -194,6 +224,7 @@ fn isa_of_host(native: bool) -> Result<isa::Builder, CompileError> {
 struct Work<'a> {
     translator: Translator<'a>,
     grouped: bool,
+    window: Option<&'a StackWindow>,
     mode: ModeKey,
     model: &'a CpuModel,
     calls: Vec<Call>,
@@ -203,8 +234,9 @@ struct Work<'a> {
 impl Work<'_> {
     /// Translates a node up to the first instruction that cannot be decoded, and says why.
     fn node(&mut self, number: usize, node: &Node) -> Option<DecodeFailure> {
-        let groups = if self.grouped { Groups::of(&node.bytes) } else { Groups::default() };
-        self.translator.begin_node(number, node.offset, NodeGroups::new(groups));
+        let in_window = self.window.map_or(&[][..], |window| window.members(number));
+        let groups = if self.grouped { Groups::of(&node.bytes, in_window) } else { Groups::default() };
+        self.translator.begin_node(number, node.offset, NodeGroups::new(groups, in_window));
         let mut done = 0;
         while done < node.bytes.len() {
             match self.instruction(&node.bytes[done..]) {

@@ -45,10 +45,10 @@ pub(crate) struct Call {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct JitContext {
-    /// The processor's state.
-    pub(crate) state: *mut Vcpu,
     /// The `tlb::SETS` entries in use.
     pub(crate) tlb: *const TlbEntry,
+    /// The processor's state. Not the first field: `Translator::load_cold` needs an offset.
+    pub(crate) state: *mut Vcpu,
     /// Calls `slow_access` with all registers preserved.
     pub(crate) slow_access: *const u8,
     /// `call`.

@@ -53,6 +53,8 @@ struct Installed {
     checked: Option<(u64, u64)>,
     /// How often accesses were left to the interpreter only because they were looked up together.
     group_misses: u32,
+    /// The code has a stack window.
+    windowed: bool,
 }
 
 /// How many of those lead to a translation without groups.
@@ -73,6 +75,8 @@ pub struct Jit {
     next_job: u64,
     /// Entries of regions in which one look into the TLB must not stand for several accesses: it failed too often.
     ungrouped: FxHashSet<(u64, ModeKey)>,
+    /// The same for stack windows, which are given up first.
+    windowless: FxHashSet<(u64, ModeKey)>,
     stats: TierStats,
     watch: Watch,
 }
@@ -101,6 +105,7 @@ impl Jit {
             pending: PendingRegions::default(),
             next_job: 0,
             ungrouped: FxHashSet::default(),
+            windowless: FxHashSet::default(),
             stats: TierStats::default(),
             watch,
             config,
@@ -146,6 +151,7 @@ impl Jit {
             pages: region.pages.iter().copied().filter(|&(distance, _)| distance != 0).collect(),
             checked: None,
             group_misses: 0,
+            windowed: translation.windowed,
         }));
         Some((gpa, mode, id))
     }
@@ -173,7 +179,8 @@ impl Jit {
             }
             installed.group_misses += 1;
             if installed.group_misses > MAX_GROUP_MISSES {
-                self.ungrouped.insert((installed.gpa, installed.mode));
+                let given_up = if installed.windowed { &mut self.windowless } else { &mut self.ungrouped };
+                given_up.insert((installed.gpa, installed.mode));
                 self.remove(id);
             }
         }
@@ -246,6 +253,7 @@ impl HotTier for Jit {
         }
         let Some(mut region) = Region::grow(linear, code) else { return };
         region.grouped = !self.ungrouped.contains(&(gpa, mode));
+        region.windowed = region.grouped && !self.windowless.contains(&(gpa, mode));
         let region = Arc::new(region);
         let number = self.next_job;
         self.next_job += 1;

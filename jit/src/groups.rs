@@ -78,7 +78,8 @@ struct Symbols {
 
 impl Groups {
     /// The groups of a node's code.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// Accesses of instructions that `elsewhere` names are in none.
+    pub(crate) fn of(bytes: &[u8], elsewhere: &[Option<u64>]) -> Self {
         let mut factory = InstructionInfoFactory::new();
         let mut symbols = Symbols::new();
         let mut groups: Vec<Open> = Vec::new();
@@ -86,6 +87,7 @@ impl Groups {
         for instruction in Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE) {
             let info = factory.info(&instruction);
             if let [memory] = info.used_memory()
+                && elsewhere.get(count).is_none_or(Option::is_none)
                 && let Some(access) = symbols.access(count, &instruction, memory)
             {
                 add(&mut groups, &access);
@@ -109,6 +111,49 @@ impl Groups {
     pub(crate) fn member(&self, index: usize) -> Option<Member> {
         self.members.get(index).copied().flatten()
     }
+}
+
+/// An access at a distance from RSP as it is at its node's beginning.
+pub(crate) struct StackAccess {
+    pub(crate) instruction: usize,
+    pub(crate) offset: i64,
+    pub(crate) bytes: i64,
+    pub(crate) writes: bool,
+}
+
+/// What a node does with the stack.
+pub(crate) struct StackUse {
+    pub(crate) accesses: Vec<StackAccess>,
+    /// How far RSP is at the end from where it was, if that is known.
+    pub(crate) moved: Option<i64>,
+    pub(crate) instructions: usize,
+}
+
+/// What a node's code does with the stack; None if it may change the mapping.
+pub(crate) fn stack_use(bytes: &[u8]) -> Option<StackUse> {
+    let stack = Register::RSP.number() as u32;
+    let mut factory = InstructionInfoFactory::new();
+    let mut symbols = Symbols::new();
+    let mut result = StackUse { accesses: Vec::new(), moved: None, instructions: 0 };
+    for instruction in Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE) {
+        if instruction.is_privileged() {
+            return None;
+        }
+        let info = factory.info(&instruction);
+        if let [memory] = info.used_memory()
+            && let Some(access) = symbols.access(result.instructions, &instruction, memory)
+            && access.key == (Key { segment: Register::None, base: stack, index: None })
+        {
+            let Access { instruction, offset, bytes, writes, .. } = access;
+            result.accesses.push(StackAccess { instruction, offset, bytes, writes });
+        }
+        let written = info.used_registers().iter().filter(|used| is_write(used.access()));
+        symbols.execute(&instruction, written.map(|used| used.register()));
+        result.instructions += 1;
+    }
+    let end = symbols.registers[Register::RSP.number()];
+    result.moved = (end.root == stack).then_some(end.offset);
+    Some(result)
 }
 
 /// Adds an access to the last group of its key, or to a new one.
@@ -244,7 +289,7 @@ mod tests {
         let mut assembler = CodeAssembler::new(64).unwrap();
         program(&mut assembler).unwrap();
         let bytes = assembler.assemble(0).unwrap();
-        let groups = Groups::of(&bytes);
+        let groups = Groups::of(&bytes, &[]);
         let count = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE).into_iter().count();
         (0..count).map(|index| groups.member(index).map(|member| (member.group, member.offset))).collect()
     }

@@ -7,8 +7,9 @@
 //!
 //! The interpreter counts how often it executes a block. At the threshold `Jit::translate` grows a *region* from it
 //! (`region`): along direct jumps, branches and calls, as far as blocks are hot enough, a called function once for every
-//! call. The `worker` thread translates regions, the hottest first (`compiler`), while the guest goes on. What is finished is
-//! given to the block it begins with, and the next execution of that block enters it (`engine`).
+//! call; and to where indirect jumps have led, as the interpreter remembers, which a comparison finds again
+//! (`translator::hub`). The `worker` thread translates regions, the hottest first (`compiler`), while the guest goes on. What
+//! is finished is given to the block it begins with, and the next execution of that block enters it (`engine`).
 //!
 //! # How a meaning becomes code
 //!
@@ -23,12 +24,14 @@
 //! what the instruction uses is stored before and loaded after. A few are translated by hand: divisions (`divide`), and the
 //! system instructions of every system call (`system`).
 //!
-//! Accesses by the same registers that lie close together share one probe, which proves the page for all of them (`groups`).
+//! Accesses by the same registers that lie close together share one probe, which proves the page for all of them (`groups`);
+//! those near the stack pointer share one for the whole region (`window`).
 //!
 //! In a region, registers, flags and the count of instructions are SSA values: loaded where the region is entered, stored
 //! where it is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
-//! loads). Flags that a comparison set are remembered as that comparison (`MicroOps::note_difference`), so that CMP and Jcc
-//! become one host comparison; the two values that define the flags are still what is stored.
+//! loads). Flags are remembered as the operation that set them (`MicroOps::remember_flags`, `shape`), so that CMP and Jcc become
+//! one host comparison, and what goes around a loop are operands that are there anyway. The two values that define the flags
+//! are computed where somebody reads them; where the engine is next, it makes them of what a way out has stored.
 //!
 //! RIP is never a constant: `Vcpu` holds that of the region's entry until the region is left, and all else is relative to
 //! it. So a region may run at any linear address, as the interpreter's blocks may, and its code holds no host address either.
@@ -86,6 +89,7 @@ mod thunks;
 mod translator;
 mod vector;
 mod watch;
+mod window;
 mod worker;
 
 pub use block::{BlockExit, CompiledBlock, ExitKind};

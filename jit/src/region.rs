@@ -68,6 +68,8 @@ pub(crate) struct Region {
     pub(crate) nodes: Vec<Node>,
     /// Whether one look into the TLB may stand for several accesses.
     pub(crate) grouped: bool,
+    /// Whether it may have a stack window.
+    pub(crate) windowed: bool,
     /// The pieces of physical memory that the code was read from, each within a page.
     pub(crate) pieces: Vec<(u64, u64)>,
     /// The pages of the code: how many pages from the entry's (linear), and the physical page.
@@ -158,8 +160,14 @@ impl Region {
         growth.numbers.insert((0, 0), 0);
         let least_heat = first.heat / COLD_FRACTION;
         growth.queue.push(Queued { offset: 0, chain: 0, block: first, least_heat });
-        let mut region =
-            Self { entry, nodes: Vec::new(), grouped: true, pieces: Vec::new(), pages: Vec::new() };
+        let mut region = Self {
+            entry,
+            nodes: Vec::new(),
+            grouped: true,
+            windowed: true,
+            pieces: Vec::new(),
+            pages: Vec::new(),
+        };
         let mut taken = 0;
         while taken < growth.queue.len() {
             let queued = growth.queue[taken].clone();
@@ -177,7 +185,14 @@ impl Region {
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let node =
             Node { offset: 0, bytes: bytes.to_vec(), successors: Successors::default(), targets: Vec::new() };
-        Self { entry: 0, nodes: vec![node], grouped: false, pieces: Vec::new(), pages: Vec::new() }
+        Self {
+            entry: 0,
+            nodes: vec![node],
+            grouped: false,
+            windowed: false,
+            pieces: Vec::new(),
+            pages: Vec::new(),
+        }
     }
 
     /// The nodes in an order in which all edges but those of loops lead forward (reverse postorder).

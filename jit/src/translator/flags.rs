@@ -35,6 +35,8 @@ pub(super) struct FlagVariables {
     encodings: [(Shape, Value); Shape::ALL.len()],
     /// `left` of two values.
     greatest: Value,
+    /// Some node gives `result` a value; else what `Vcpu` holds stays right.
+    result_is_set: bool,
 }
 
 impl FlagVariables {
@@ -47,7 +49,7 @@ impl FlagVariables {
             builder.def_var(variable, value);
             variable
         });
-        Self { shape, result, left, right: aux, encodings, greatest }
+        Self { shape, result, left, right: aux, encodings, greatest, result_is_set: false }
     }
 
     fn encoding(&self, shape: Shape) -> Value {
@@ -136,6 +138,7 @@ impl Translator<'_> {
         self.builder.def_var(self.flags.left, flags.left);
         self.builder.def_var(self.flags.right, flags.right);
         if flags.shape.needs_result() {
+            self.flags.result_is_set = true;
             self.builder.def_var(self.flags.result, flags.result);
         }
     }
@@ -156,7 +159,7 @@ impl Translator<'_> {
             },
             None if by_parts => StoredFlags::Parts {
                 shape: self.builder.use_var(self.flags.shape),
-                result: Some(self.builder.use_var(self.flags.result)),
+                result: self.flags.result_is_set.then(|| self.builder.use_var(self.flags.result)),
                 left: self.builder.use_var(self.flags.left),
                 right: self.builder.use_var(self.flags.right),
             },

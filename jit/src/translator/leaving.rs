@@ -42,12 +42,14 @@ impl<'a> Translator<'a> {
         let reaching = self.reaching();
         for leave in std::mem::take(&mut self.leaves) {
             self.builder.switch_to_block(leave.block);
+            self.state = self.load_cold(offset_of!(JitContext, state));
             let before = reaching[leave.node];
             self.store_registers(&leave.held, before, leave.kept, leave.kind);
             match leave.place {
                 Place::Kept => {}
                 Place::Offset(offset) => {
-                    let rip = self.rip_at(offset);
+                    let entry = self.load_state(register_offset(usize::from(reg::RIP)));
+                    let rip = self.add_constant(entry, offset as u64);
                     self.store_state(rip, register_offset(usize::from(reg::RIP)));
                 }
                 Place::Address(rip) => self.store_state(rip, register_offset(usize::from(reg::RIP))),
@@ -65,9 +67,9 @@ impl<'a> Translator<'a> {
     /// Goes on in another translation, or returns. All state has been stored.
     fn leave_function(&mut self, kind: LeaveKind) {
         if kind == LeaveKind::Next {
-            let offset = offset_of!(JitContext, dispatch) as i32;
-            let dispatch = self.builder.ins().load(I64, self.regions.context, self.context, offset);
-            let arguments = [self.context, self.calls];
+            let dispatch = self.load_cold(offset_of!(JitContext, dispatch));
+            // It needs no `Call`s.
+            let arguments = [self.context, self.context];
             self.builder.ins().return_call_indirect(self.signatures.dispatch, dispatch, &arguments);
         } else {
             let kind = self.builder.ins().iconst(I64, kind as i64);

@@ -10,6 +10,7 @@ use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
 use crate::vector::plan::Plan;
 use crate::vector::{DirtyVectors, HeldVectors, HostVectors, Vectors};
+use crate::window::StackWindow;
 use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{
     AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, SigRef, Value,
@@ -184,6 +185,10 @@ pub(crate) struct Translator<'a> {
     side_exit: Option<Block>,
     leaves: Vec<Leave>,
     pub(crate) groups: NodeGroups,
+    /// The host address of the region's stack window, if it has one.
+    pub(crate) window: Option<Value>,
+    /// The window may not be where it was: what has been translated is wrong.
+    pub(crate) window_is_lost: bool,
     /// The next instruction is the one behind an STI.
     pub(crate) in_sti_shadow: bool,
     ending: Ending,
@@ -237,7 +242,6 @@ impl<'a> Translator<'a> {
             predecessors.into_iter().map(|from| (builder.create_block(), from)).collect();
         let vectors = Vectors::new(&mut builder, &regions, state, plan, host);
         vectors.require_mxcsr(&mut builder, &regions, context, signatures.load_mxcsr);
-        builder.ins().jump(nodes[0].0, &[]);
         let count = nodes.len();
         Self {
             builder,
@@ -266,6 +270,8 @@ impl<'a> Translator<'a> {
             side_exit: None,
             leaves: Vec::new(),
             groups: NodeGroups::default(),
+            window: None,
+            window_is_lost: false,
             in_sti_shadow: false,
             ending: Ending::Next,
             hub_variables: None,
@@ -273,6 +279,15 @@ impl<'a> Translator<'a> {
             checked: None,
             cut: None,
         }
+    }
+
+    /// Goes on to the first node.
+    pub(crate) fn begin(&mut self, window: Option<&StackWindow>) {
+        if let Some(window) = window {
+            self.prove_window(window);
+        }
+        let first = self.nodes[0].0;
+        self.builder.ins().jump(first, &[]);
     }
 }
 

@@ -14,6 +14,13 @@ impl Translator<'_> {
         self.builder.ins().store(self.regions.state, value, self.state, offset as i32);
     }
 
+    /// Loads a field of `JitContext` in a cold block, whatever is known of it elsewhere: a value that only cold blocks use must
+    /// not take a register all the way there. An address of its own keeps Cranelift from seeing that it is the same field.
+    pub(crate) fn load_cold(&mut self, offset: usize) -> Value {
+        let address = self.builder.ins().iadd_imm_s(self.context, offset as i64);
+        self.builder.ins().load(I64, self.regions.exchange, address, 0)
+    }
+
     pub(crate) fn store_exchange(&mut self, value: Value, offset: usize) {
         self.builder.ins().store(self.regions.exchange, value, self.context, offset as i32);
     }
