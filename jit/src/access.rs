@@ -38,7 +38,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn encode(self) -> u64 {
+    pub(crate) fn encode(self) -> u64 {
         let bit = |condition: bool, bit: u32| u64::from(condition) << bit;
         self.bytes | bit(self.kind == Kind::Write, 16) | bit(self.for_writes, 17) | bit(self.grouped, 18)
     }

@@ -251,6 +251,7 @@ pub(crate) fn leave_kind(code: u64) -> LeaveKind {
         0 => LeaveKind::Next,
         2 => LeaveKind::Exception,
         3 => LeaveKind::Engine,
+        4 => LeaveKind::Hot,
         _ => LeaveKind::Interpret,
     }
 }

@@ -29,6 +29,8 @@ pub(crate) enum LeaveKind {
     Exception = 2,
     /// As `Next`, but the engine has to look at what has happened before.
     Engine = 3,
+    /// As `Next`; the counter `JitContext::hot` has run down.
+    Hot = 4,
 }
 
 /// A function that translated code calls for one instruction.
@@ -46,6 +48,8 @@ pub(crate) struct Call {
 pub(crate) struct JitContext {
     /// The processor's state.
     pub(crate) state: *mut Vcpu,
+    /// The counters of `Heat`.
+    pub(crate) heats: *mut i32,
     /// The `tlb::SETS` entries in use.
     pub(crate) tlb: *const TlbEntry,
     /// Calls `slow_access` with all registers preserved.
@@ -69,6 +73,10 @@ pub(crate) struct JitContext {
     pub(crate) access: u64,
     /// Its result: the host address, or zero.
     pub(crate) host: u64,
+    /// The `Call`s of the quick translation that executes.
+    pub(crate) calls: *const Call,
+    /// The counter that has run down.
+    pub(crate) hot: u64,
     /// One while the host's MXCSR is the guest's.
     pub(crate) mxcsr_loaded: u64,
     /// Makes it so.
@@ -102,6 +110,7 @@ impl JitContext {
         cpu: &mut Cpu,
         thunks: &Thunks,
         jumps: *const JumpEntry,
+        heats: *mut i32,
         budget: u64,
         chains: bool,
     ) -> Self {
@@ -113,6 +122,7 @@ impl JitContext {
         let state = unsafe { &raw mut (*cpu).state };
         Self {
             state,
+            heats,
             tlb,
             slow_access: thunks.slow_access(),
             dispatch: thunks.dispatch(),
@@ -126,6 +136,8 @@ impl JitContext {
             linear: 0,
             access: 0,
             host: 0,
+            calls: std::ptr::null(),
+            hot: 0,
             mxcsr_loaded: 0,
             load_mxcsr,
             signalling_nan: 0x7ff0_0000_0000_0001,

@@ -5,26 +5,32 @@ use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, 
 use crate::context::{Call, JitContext, LeaveKind, tag_of};
 use crate::dump::Installation;
 use crate::exits;
+use crate::heat::Heat;
 use crate::jumps::JumpCache;
 use crate::pending::{Pending, PendingRegions, overlaps};
-use crate::region::Region;
+use crate::quick::QuickCompiler;
+use crate::region::{Limits, Region};
 use crate::thunks::Thunks;
 use crate::watch::{Watch, WatchConfig};
 use crate::worker::{Job, Worker};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rx86_cpu::backend::TierStats;
 use rx86_cpu::cpu::Cpu;
+use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
-use rx86_cpu::interp::tier::{CodeView, HotTier, TierExit, TranslationId};
+use rx86_cpu::interp::tier::{CodeView, HotBlock, HotTier, TierExit, TranslationId};
 use rx86_cpu::mode::ModeKey;
 use rx86_softmmu::Access;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How the JIT works.
 #[derive(Clone, Debug)]
 pub struct JitConfig {
     /// How often the interpreter executes a block before it is translated; at least one.
     pub threshold: u32,
+    /// How often it executes one before that is translated quickly, where the host is one that can be done for; zero for never.
+    pub quick_threshold: u32,
     /// Translate on a thread of its own while the guest goes on, rather than at once.
     pub background: bool,
     /// Host code kept, in bytes; when it is full, the oldest goes.
@@ -35,12 +41,20 @@ pub struct JitConfig {
 
 impl Default for JitConfig {
     fn default() -> Self {
-        Self { threshold: 8000, background: true, code_cache_bytes: 128 << 20, watch: WatchConfig::default() }
+        Self {
+            threshold: 8000,
+            quick_threshold: 32,
+            background: true,
+            code_cache_bytes: 128 << 20,
+            watch: WatchConfig::default(),
+        }
     }
 }
 
 /// A translation that can be entered.
 struct Installed {
+    /// By the quick tier.
+    quick: bool,
     code: HostCode,
     calls: Box<[Call]>,
     extent: (i64, i64),
@@ -61,12 +75,17 @@ const MAX_GROUP_MISSES: u32 = 64;
 /// The JIT.
 pub struct Jit {
     config: JitConfig,
+    quick: Option<QuickCompiler>,
+    heat: Heat,
+    /// Quick translations that nobody has been told of.
+    fresh: Vec<(u64, ModeKey, TranslationId)>,
     worker: Worker,
     thunks: Thunks,
     arena: CodeArena,
     jumps: JumpCache,
     /// By `TranslationId - 1`.
     installed: Vec<Option<Installed>>,
+    model: CpuModel,
     by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     by_page: FxHashMap<u64, Vec<TranslationId>>,
     pending: PendingRegions,
@@ -91,11 +110,15 @@ impl Jit {
         let thunks = Thunks::new(&mut compiler)?;
         let watch = Watch::new(&config.watch)?;
         Ok(Self {
+            quick: if config.quick_threshold == 0 { None } else { QuickCompiler::for_host() },
+            heat: Heat::new(config.threshold),
+            fresh: Vec::new(),
             worker: Worker::new(compiler, cpu.model.clone(), config.background)?,
             thunks,
             arena: CodeArena::new(config.code_cache_bytes)?,
             jumps: JumpCache::new(),
             installed: Vec::new(),
+            model: cpu.model.clone(),
             by_entry: FxHashMap::default(),
             by_page: FxHashMap::default(),
             pending: PendingRegions::default(),
@@ -111,6 +134,7 @@ impl Jit {
         &mut self,
         pending: Pending,
         translation: Translation,
+        quick: bool,
     ) -> Option<(u64, ModeKey, TranslationId)> {
         if let Some(segment) = self.arena.make_room(translation.code.len()) {
             self.evict(segment);
@@ -118,9 +142,16 @@ impl Jit {
         let code = self.arena.add(&translation.code).ok()??;
         let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
         let Pending { gpa, mode, region } = pending;
-        self.stats.regions += 1;
-        self.stats.guest_instructions += u64::from(translation.instructions);
-        self.stats.host_bytes += code.bytes as u64;
+        if let Some(&replaced) = self.by_entry.get(&(gpa, mode)) {
+            self.remove(replaced);
+        }
+        let stats = if quick { &mut self.stats.quick } else { &mut self.stats.full };
+        stats.regions += 1;
+        stats.guest_instructions += u64::from(translation.instructions);
+        stats.host_bytes += code.bytes as u64;
+        if !quick {
+            self.heat.take_over(gpa, mode);
+        }
         self.watch.installed(&Installation {
             gpa,
             mode,
@@ -137,6 +168,7 @@ impl Jit {
         }
         self.by_entry.insert((gpa, mode), id);
         self.installed.push(Some(Installed {
+            quick,
             code,
             calls: translation.calls,
             extent: translation.extent,
@@ -168,7 +200,7 @@ impl Jit {
         let ids = self.by_page.get(&(gpa >> 12)).cloned().unwrap_or_default();
         for id in ids {
             let Some(Some(installed)) = self.installed.get_mut(id.get() as usize - 1) else { continue };
-            if !overlaps(&installed.pieces, gpa, 1) {
+            if installed.quick || !overlaps(&installed.pieces, gpa, 1) {
                 continue;
             }
             installed.group_misses += 1;
@@ -179,9 +211,35 @@ impl Jit {
         }
     }
 
+    fn translation_of(&self, gpa: u64, mode: ModeKey) -> Option<&Installed> {
+        let id = self.by_entry.get(&(gpa, mode))?;
+        self.installed.get(id.get() as usize - 1)?.as_ref()
+    }
+
+    fn translate_quickly(&mut self, gpa: u64, mode: ModeKey, region: Arc<Region>) {
+        let Some(quick) = &mut self.quick else { return };
+        let began = Instant::now();
+        let heats: Vec<u32> = region.nodes.iter().map(|node| self.heat.number(node.gpa, mode)).collect();
+        let translated = quick.translate(&region, &heats, mode, &self.model);
+        self.stats.quick.compile_ns += began.elapsed().as_nanos() as u64;
+        match translated {
+            Ok(translation) => {
+                let installed = self.install(Pending { gpa, mode, region }, translation, true);
+                self.fresh.extend(installed);
+            }
+            Err(error) => {
+                self.stats.failed += 1;
+                tracing::debug!(target: "rx86::jit", "{gpa:#x}: {error}");
+            }
+        }
+    }
+
     fn remove(&mut self, id: TranslationId) {
         let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
         self.jumps.forget(&gone.code);
+        if !gone.quick {
+            self.heat.give_back(gone.gpa, gone.mode);
+        }
         if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
             self.by_entry.remove(&(gone.gpa, gone.mode));
         }
@@ -193,6 +251,21 @@ impl Jit {
                 }
             }
         }
+    }
+}
+
+/// Blocks with the heat that quick translations of them have counted.
+struct Warm<'a> {
+    code: &'a mut dyn CodeView,
+    heat: &'a Heat,
+    mode: ModeKey,
+}
+
+impl CodeView for Warm<'_> {
+    fn block(&mut self, linear: u64) -> Option<HotBlock> {
+        let mut block = self.code.block(linear)?;
+        block.heat = block.heat.saturating_add(self.heat.of(block.gpa, self.mode));
+        Some(block)
     }
 }
 
@@ -228,7 +301,11 @@ impl HotTier for Jit {
     const ACTIVE: bool = true;
 
     fn threshold(&self) -> u32 {
-        self.config.threshold
+        if self.quick.is_some() {
+            self.config.threshold.min(self.config.quick_threshold)
+        } else {
+            self.config.threshold
+        }
     }
 
     fn stats(&self) -> TierStats {
@@ -236,15 +313,24 @@ impl HotTier for Jit {
     }
 
     fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
-        if self.by_entry.contains_key(&(gpa, mode)) {
+        let known = self.translation_of(gpa, mode);
+        if known.is_some_and(|installed| !installed.quick) {
             return;
         }
+        let is_quick = known.is_some();
+        let mut code = Warm { code, heat: &self.heat, mode };
         let Some(heat) = code.block(linear).map(|block| block.heat) else { return };
+        if heat < self.config.threshold {
+            if !is_quick && let Some(region) = Region::grow(linear, &mut code, Limits::QUICK) {
+                self.translate_quickly(gpa, mode, Arc::new(region));
+            }
+            return;
+        }
         if let Some(number) = self.pending.find(gpa, mode) {
             self.worker.heat(number, heat);
             return;
         }
-        let Some(mut region) = Region::grow(linear, code) else { return };
+        let Some(mut region) = Region::grow(linear, &mut code, Limits::FULL) else { return };
         region.grouped = !self.ungrouped.contains(&(gpa, mode));
         let region = Arc::new(region);
         let number = self.next_job;
@@ -254,16 +340,16 @@ impl HotTier for Jit {
     }
 
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)> {
+        let mut finished = std::mem::take(&mut self.fresh);
         if self.pending.is_empty() {
-            return Vec::new();
+            return finished;
         }
-        let mut finished = Vec::new();
         while let Some(done) = self.worker.take() {
-            self.stats.compile_ns += done.elapsed.as_nanos() as u64;
+            self.stats.full.compile_ns += done.elapsed.as_nanos() as u64;
             // Gone from here: its code was written meanwhile.
             let Some(pending) = self.pending.remove(done.number) else { continue };
             match done.outcome {
-                Ok(translation) => finished.extend(self.install(pending, translation)),
+                Ok(translation) => finished.extend(self.install(pending, translation, false)),
                 Err(error) => {
                     self.stats.failed += 1;
                     tracing::debug!(target: "rx86::jit", "{:#x}: {error}", pending.gpa);
@@ -285,7 +371,8 @@ impl HotTier for Jit {
             self.stats.refused_entries += 1;
             return TierExit::Interpret;
         }
-        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), budget, chains);
+        let heats = self.heat.as_mut_ptr();
+        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, budget, chains);
         self.jumps.remember(cpu.state.rip(), tag_of(cpu), &installed.code, &installed.calls);
         let kind = leave_kind(self.thunks.enter(&mut context, &installed.code, &installed.calls));
         let group_missed = context.group_missed;
@@ -296,6 +383,10 @@ impl HotTier for Jit {
         exits::count(&mut self.stats.exits, kind, &context, cpu);
         match kind {
             LeaveKind::Next | LeaveKind::Engine => TierExit::Next,
+            LeaveKind::Hot => {
+                self.heat.wind_up(context.hot as u32);
+                TierExit::Hot
+            }
             LeaveKind::Interpret => {
                 if group_missed {
                     self.note_group_miss(cpu);

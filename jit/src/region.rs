@@ -5,15 +5,24 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
 
-/// The most instructions and blocks of a region. Code beyond is reached through the engine.
-const MAX_INSTRUCTIONS: usize = 150;
-const MAX_NODES: usize = 96;
+/// How far regions grow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The most instructions and blocks of a region. Code beyond is reached through the engine.
+    instructions: usize,
+    nodes: usize,
+    /// How deep calls are followed.
+    call_depth: u32,
+    /// A successor is taken into the region if it was executed at least this fraction of the entry's count.
+    cold_fraction: u32,
+}
 
-/// How deep calls are followed.
-const MAX_CALL_DEPTH: u32 = 3;
-
-/// A successor is taken into the region if it was executed at least this fraction of the entry's count.
-const COLD_FRACTION: u32 = 4;
+impl Limits {
+    /// For Cranelift, to which larger regions give more.
+    pub(crate) const FULL: Self = Self { instructions: 150, nodes: 96, call_depth: 3, cold_fraction: 4 };
+    /// For the quick tier, which gains nothing from what is seldom executed.
+    pub(crate) const QUICK: Self = Self { instructions: 80, nodes: 24, call_depth: 0, cold_fraction: 8 };
+}
 
 /// Where control goes at a node's end, as far as its bytes say. `None` where the code is not part of the region.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +47,8 @@ impl Successors {
 pub(crate) struct Node {
     /// Its first byte, from the region's.
     pub(crate) offset: i64,
+    /// The physical address of that.
+    pub(crate) gpa: u64,
     /// Its code, no more than its instructions.
     pub(crate) bytes: Vec<u8>,
     /// Where it leads.
@@ -81,6 +92,7 @@ enum End {
 
 struct Growth<'a> {
     code: &'a mut dyn CodeView,
+    limits: Limits,
     entry: u64,
     least_heat: u32,
     numbers: FxHashMap<(i64, Chain), usize>,
@@ -91,12 +103,13 @@ struct Growth<'a> {
 
 impl Region {
     /// The region that begins at the linear address `entry`; None if there is no decoded block.
-    pub(crate) fn grow(entry: u64, code: &mut dyn CodeView) -> Option<Self> {
+    pub(crate) fn grow(entry: u64, code: &mut dyn CodeView, limits: Limits) -> Option<Self> {
         let first = code.block(entry)?;
         let mut growth = Growth {
             code,
+            limits,
             entry,
-            least_heat: first.heat / COLD_FRACTION,
+            least_heat: first.heat / limits.cold_fraction,
             numbers: FxHashMap::default(),
             links: vec![Link { caller: 0, return_offset: 0, depth: 0 }],
             queue: Vec::new(),
@@ -119,7 +132,7 @@ impl Region {
 
     /// A region of one node, for code that comes from nowhere.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
-        let node = Node { offset: 0, bytes: bytes.to_vec(), successors: Successors::default() };
+        let node = Node { offset: 0, gpa: 0, bytes: bytes.to_vec(), successors: Successors::default() };
         Self { entry: 0, nodes: vec![node], grouped: false, pieces: Vec::new(), pages: Vec::new() }
     }
 
@@ -196,7 +209,7 @@ impl Growth<'_> {
             }
             End::Call(target) => {
                 let depth = self.links[chain].depth + 1;
-                if depth <= MAX_CALL_DEPTH {
+                if depth <= self.limits.call_depth {
                     self.links.push(Link { caller: chain, return_offset: next, depth });
                     successors.target = self.take(target, self.links.len() - 1);
                 }
@@ -207,7 +220,7 @@ impl Growth<'_> {
             }
             End::Return | End::Leave => {}
         }
-        Node { offset, bytes: block.bytes, successors }
+        Node { offset, gpa: block.gpa, bytes: block.bytes, successors }
     }
 
     /// The number of the node at `offset`, which joins the region if it is worth it.
@@ -215,7 +228,7 @@ impl Growth<'_> {
         if let Some(&number) = self.numbers.get(&(offset, chain)) {
             return Some(number);
         }
-        if self.queue.len() >= MAX_NODES || self.instructions >= MAX_INSTRUCTIONS {
+        if self.queue.len() >= self.limits.nodes || self.instructions >= self.limits.instructions {
             return None;
         }
         let block = self.code.block(self.entry.wrapping_add(offset as u64))?;

@@ -15,6 +15,8 @@ pub enum TierExit {
     Next,
     /// The interpreter must execute at least the instruction at RIP: it may fault, or has no translation.
     Interpret,
+    /// The same, and the block at RIP should be asked about: it has been executed often.
+    Hot,
     /// The instruction at RIP raised this.
     Exception(Exception),
     /// The translation is no longer valid, and nothing was executed.

@@ -18,7 +18,7 @@ impl<T: HotTier> Interpreter<T> {
             block.heat = block.heat.saturating_add(1);
             if block.heat >= block.ask_at {
                 // Asked again now and then, so that the tier learns what is hottest.
-                block.ask_at = block.heat.saturating_add(self.tier.threshold());
+                block.ask_at = block.heat.saturating_add(self.tier.threshold().max(block.heat));
                 self.ask_for_translation(id);
             }
         }
@@ -31,6 +31,11 @@ impl<T: HotTier> Interpreter<T> {
         let chains = !self.window_requested && self.unsettled.is_empty();
         match self.tier.run(&mut self.cpu, translation, budget, chains) {
             TierExit::Next => Ok(()),
+            TierExit::Hot => {
+                let id = self.next_block()?;
+                self.ask_for_translation(id);
+                Ok(())
+            }
             TierExit::Exception(exception) => Err(exception),
             TierExit::Interpret if self.cpu.state.sti_shadow => {
                 // That instruction is executed alone.
