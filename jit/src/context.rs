@@ -62,8 +62,9 @@ pub(crate) struct JitContext {
     pub(crate) attention: *const u32,
     /// The jump cache.
     pub(crate) jumps: *const JumpEntry,
-    /// The mapping and mode, as the jump cache's entries have them; `NO_TAG` if the engine has to look first.
-    pub(crate) tag: u64,
+    /// The mapping and mode, as the jump cache's entries have them, of the lower and of the upper half of the address space;
+    /// `NO_TAG` if the engine has to look first.
+    pub(crate) tags: [u64; 2],
     /// What the thunk at `slow_access` calls.
     pub(crate) slow_function: extern "C" fn(*mut JitContext),
     /// Instructions that may still be executed; translated code counts it down and may go below zero.
@@ -114,7 +115,7 @@ impl JitContext {
         budget: u64,
         chains: bool,
     ) -> Self {
-        let tag = tag_of(cpu);
+        let tags = tags_of(cpu);
         let tlb = tlb_of(cpu);
         let attention = cpu.attention.as_ptr();
         let cpu: *mut Cpu = cpu;
@@ -128,7 +129,7 @@ impl JitContext {
             dispatch: thunks.dispatch(),
             attention,
             jumps,
-            tag,
+            tags,
             chains,
             call,
             slow_function: slow_access_function,
@@ -148,6 +149,11 @@ impl JitContext {
             group_missed: false,
             refusal: None,
         }
+    }
+
+    /// The tag of a jump to `rip`.
+    pub(crate) fn tag_at(&self, rip: u64) -> u64 {
+        self.tags[(rip >> 63) as usize]
     }
 
     /// The exception that a function raised.
@@ -181,8 +187,8 @@ extern "C" fn load_mxcsr(context: *mut JitContext) -> u64 {
 }
 
 /// The mapping and mode of `cpu`, as the jump cache's entries have them.
-pub(crate) fn tag_of(cpu: &Cpu) -> u64 {
-    cpu.mmu.generation() << 16 | u64::from(cpu.mode().0)
+fn tags_of(cpu: &Cpu) -> [u64; 2] {
+    [0, u64::MAX].map(|linear| cpu.mmu.generation(linear) << 16 | u64::from(cpu.mode().0))
 }
 
 /// The TLB's entries in use.
@@ -255,10 +261,10 @@ impl JitContext {
     /// An instruction has ended its block: if nothing waits to be done at its border, another translation may go on, in what
     /// may be a new mode and mapping.
     fn after_block(&mut self, cpu: &mut Cpu) {
-        self.tag = NO_TAG;
+        self.tags = [NO_TAG; 2];
         if self.chains && cpu.is_undisturbed() {
             cpu.block_limit = usize::MAX;
-            self.tag = tag_of(cpu);
+            self.tags = tags_of(cpu);
             self.tlb = tlb_of(cpu);
         }
     }

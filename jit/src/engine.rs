@@ -2,7 +2,7 @@
 
 use crate::code::{CodeArena, HostCode, Segment};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind, tag_of};
+use crate::context::{Call, JitContext, LeaveKind};
 use crate::dump::Installation;
 use crate::exits;
 use crate::heat::Heat;
@@ -216,6 +216,10 @@ impl Jit {
         self.installed.get(id.get() as usize - 1)?.as_ref()
     }
 
+    fn warm<'a>(&'a self, code: &'a mut dyn CodeView, mode: ModeKey) -> Warm<'a> {
+        Warm { code, heat: &self.heat, mode }
+    }
+
     fn translate_quickly(&mut self, gpa: u64, mode: ModeKey, region: Arc<Region>) {
         let Some(quick) = &mut self.quick else { return };
         let began = Instant::now();
@@ -274,7 +278,8 @@ impl Installed {
     /// translated, and what it jumps to unchecked is canonical.
     #[inline]
     fn fits(&mut self, cpu: &mut Cpu) -> bool {
-        let key = (cpu.mmu.generation(), cpu.state.rip());
+        let rip = cpu.state.rip();
+        let key = (cpu.mmu.generation(rip), rip);
         self.checked == Some(key) || self.check(cpu, key)
     }
 
@@ -291,7 +296,7 @@ impl Installed {
                 _ => return false,
             }
         }
-        self.checked = (cpu.mmu.generation() == key.0).then_some(key);
+        self.checked = (cpu.mmu.generation(rip) == key.0).then_some(key);
         self.checked.is_some()
     }
 }
@@ -313,24 +318,29 @@ impl HotTier for Jit {
     }
 
     fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
-        let known = self.translation_of(gpa, mode);
-        if known.is_some_and(|installed| !installed.quick) {
-            return;
-        }
-        let is_quick = known.is_some();
-        let mut code = Warm { code, heat: &self.heat, mode };
-        let Some(heat) = code.block(linear).map(|block| block.heat) else { return };
-        if heat < self.config.threshold {
-            if !is_quick && let Some(region) = Region::grow(linear, &mut code, Limits::QUICK) {
+        let is_quick = match self.translation_of(gpa, mode) {
+            Some(installed) if !installed.quick => return,
+            known => known.is_some(),
+        };
+        let Some(heat) = self.warm(code, mode).block(linear).map(|block| block.heat) else { return };
+        let is_hot = heat >= self.config.threshold;
+        // Until it is translated well, too; but then there is nothing to wait for.
+        let waits = !is_hot || self.config.background;
+        if waits && !is_quick && self.quick.is_some() {
+            let region = Region::grow(linear, &mut self.warm(code, mode), Limits::QUICK);
+            if let Some(region) = region {
                 self.translate_quickly(gpa, mode, Arc::new(region));
             }
+        }
+        if !is_hot {
             return;
         }
         if let Some(number) = self.pending.find(gpa, mode) {
             self.worker.heat(number, heat);
             return;
         }
-        let Some(mut region) = Region::grow(linear, &mut code, Limits::FULL) else { return };
+        let region = Region::grow(linear, &mut self.warm(code, mode), Limits::FULL);
+        let Some(mut region) = region else { return };
         region.grouped = !self.ungrouped.contains(&(gpa, mode));
         let region = Arc::new(region);
         let number = self.next_job;
@@ -373,7 +383,12 @@ impl HotTier for Jit {
         }
         let heats = self.heat.as_mut_ptr();
         let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, budget, chains);
-        self.jumps.remember(cpu.state.rip(), tag_of(cpu), &installed.code, &installed.calls);
+        self.jumps.remember(
+            cpu.state.rip(),
+            context.tag_at(cpu.state.rip()),
+            &installed.code,
+            &installed.calls,
+        );
         let kind = leave_kind(self.thunks.enter(&mut context, &installed.code, &installed.calls));
         let group_missed = context.group_missed;
         let executed = (budget as i64).wrapping_sub(context.remaining) as u64;

@@ -4,7 +4,7 @@ use crate::code::HostCode;
 use crate::context::Call;
 
 /// Entries; a power of two.
-pub(crate) const ENTRIES: usize = 4096;
+pub(crate) const ENTRIES: usize = 32768;
 
 /// Says that the translation of the code at `rip` may be entered, in the mapping and mode of `tag`.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ const EMPTY: JumpEntry = JumpEntry { rip: 0, tag: NO_TAG, code: 0, calls: 0 };
 /// The entries, each where the low bits of `rip ^ rip >> SHIFT` say. `thunks` has the same as host code.
 #[derive(Debug)]
 pub(crate) struct JumpCache {
-    entries: Box<[JumpEntry; ENTRIES]>,
+    entries: Box<[JumpEntry]>,
 }
 
 /// Distance of the RIP's bits that are combined.
@@ -34,7 +34,7 @@ pub(crate) const SHIFT: u32 = 12;
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
-        Self { entries: Box::new([EMPTY; ENTRIES]) }
+        Self { entries: vec![EMPTY; ENTRIES].into_boxed_slice() }
     }
 
     pub(crate) fn remember(&mut self, rip: u64, tag: u64, code: &HostCode, calls: &[Call]) {

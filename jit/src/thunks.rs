@@ -143,7 +143,10 @@ impl Compiler {
             let state = load(builder, context, offset_of!(JitContext, state));
             let rip = load(builder, state, register_offset(usize::from(reg::RIP)));
             let jumps = load(builder, context, offset_of!(JitContext, jumps));
-            let tag = load(builder, context, offset_of!(JitContext, tag));
+            let upper = builder.ins().ushr_imm_u(rip, 63);
+            let which = builder.ins().ishl_imm_u(upper, 3);
+            let tags = builder.ins().iadd(context, which);
+            let tag = load(builder, tags, offset_of!(JitContext, tags));
             let shifted = builder.ins().ushr_imm_u(rip, i64::from(SHIFT));
             let mixed = builder.ins().bxor(rip, shifted);
             let slot = builder.ins().band_imm_u(mixed, ENTRIES as i64 - 1);

@@ -1,4 +1,4 @@
-//! Generated instructions on the JIT, translated before their first execution, against the interpreter: every family,
+//! Generated instructions on both tiers of the JIT, translated before their first execution, against the interpreter: every family,
 //! faults and all flags included. The interpreter itself is held to the host CPU in `instructions.rs`.
 
 use rx86_testsuite::cases::family::Family;
@@ -13,14 +13,19 @@ const COUNT: u64 = 3000;
 fn compare(plan: Plan, count: u64) -> Vec<String> {
     let seed = std::env::var("RX86_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let count = std::env::var("RX86_COUNT").ok().and_then(|text| text.parse().ok()).unwrap_or(count);
-    let (mut interpreter, mut jit) = (EngineOracle::interpreter(), EngineOracle::jit());
-    let name = plan.name();
-    let mut runner = Runner { reference: &mut interpreter, subject: &mut jit, seed, plan };
-    let report = runner.run(0..count);
-    println!("{name}, seed {seed}: {} cases of {} forms", report.cases, report.forms);
-    let exact = report.undefined.is_empty() && report.approximate == 0;
-    assert!(exact, "{name}: undefined flags or approximations differ between the engines");
-    report.failures.iter().map(|failure| failure.text()).collect()
+    let mut failures = Vec::new();
+    for (tier, mut translated) in [("full", EngineOracle::jit()), ("quick", EngineOracle::quick())] {
+        let mut interpreter = EngineOracle::interpreter();
+        let name = plan.name();
+        let plan = plan.clone();
+        let mut runner = Runner { reference: &mut interpreter, subject: &mut translated, seed, plan };
+        let report = runner.run(0..count);
+        println!("{name}, {tier}, seed {seed}: {} cases of {} forms", report.cases, report.forms);
+        let exact = report.undefined.is_empty() && report.approximate == 0;
+        assert!(exact, "{name}, {tier}: undefined flags or approximations differ between the engines");
+        failures.extend(report.failures.iter().map(|failure| format!("{tier}: {}", failure.text())));
+    }
+    failures
 }
 
 #[test]

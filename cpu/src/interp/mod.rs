@@ -21,6 +21,8 @@ use unsettled::UnsettledPages;
 
 /// The longest block; bounds how long an interrupt waits.
 const MAX_BLOCK_OPS: usize = 64;
+/// What is read of a page to decode a block from: mostly enough for the whole block.
+const READ_BYTES: usize = 256;
 
 /// The interpreter engine with the processor that it drives, and the tier that takes hot code over.
 pub struct Interpreter<T = NoTier> {
@@ -144,7 +146,7 @@ impl<T: HotTier> Interpreter<T> {
         } else {
             u64::from(rip.wrapping_add(cpu.state.segments[SegmentIndex::CS].base) as u32)
         };
-        let tag = cpu.mmu.generation() << 16 | u64::from(mode.0);
+        let tag = cpu.mmu.generation(linear) << 16 | u64::from(mode.0);
         let last = self.last.take();
         if let Some(id) = last.and_then(|last| self.blocks.follow(last, linear, tag))
             && mode.has(ModeKey::LONG64)
@@ -192,7 +194,7 @@ impl<T: HotTier> Interpreter<T> {
         let target = self.cpu.mmu.translate(linear, Access::Fetch)?;
         let id = self.decode_block(linear, target)?;
         // Translating the tail page may have changed the generation.
-        let tag = self.cpu.mmu.generation() << 16 | u64::from(mode.0);
+        let tag = self.cpu.mmu.generation(linear) << 16 | u64::from(mode.0);
         self.blocks.remember_jump(linear, tag, id);
         Ok(id)
     }
@@ -221,8 +223,9 @@ impl<T: HotTier> Interpreter<T> {
             self.blocks.clear();
         }
         let mode = self.cpu.mode();
-        let mut page = Vec::with_capacity(4096);
-        self.fetch_page(&target, &mut page);
+        let to_page_end = 0x1000 - (target.gpa as usize & 0xfff);
+        let mut page = Vec::with_capacity(READ_BYTES);
+        self.fetch_page(&target, to_page_end.min(READ_BYTES), &mut page);
         let mut block = Block {
             gpa: target.gpa,
             tail_page: None,
@@ -243,6 +246,7 @@ impl<T: HotTier> Interpreter<T> {
                 // The rest of the page may be reached by nobody: only a block's first instruction may fault here.
                 Err(_) if !ops.is_empty() => break,
                 Err(DecodeFailure::TooLong) => return Err(Exception::gp(0)),
+                // As there are no more than these, the page ends here.
                 Err(DecodeFailure::NeedMoreBytes) => {
                     let (decoded, tail) = self.decode_across(&page, linear, mode)?;
                     block.tail_page = Some(tail);
@@ -274,12 +278,12 @@ impl<T: HotTier> Interpreter<T> {
         Ok(self.blocks.insert(block))
     }
 
-    /// The bytes from `target` to the end of its page. Stores to the page are noticed from before they are read.
-    fn fetch_page(&mut self, target: &Target, page: &mut Vec<u8>) {
+    /// So many bytes from `target`, within its page. Stores to the page are noticed from before they are read.
+    fn fetch_page(&mut self, target: &Target, bytes: usize, page: &mut Vec<u8>) {
         if self.cpu.code_map.open_page(target.gpa) {
             self.mark_code(target.gpa);
         }
-        page.resize(4096 - (target.gpa as usize & 0xfff), 0xff);
+        page.resize(bytes, 0xff);
         if self.unsettled.has(target.gpa) {
             // The new block is made of the same bytes as those that are there.
             self.compare_page(target.gpa);
@@ -303,8 +307,8 @@ impl<T: HotTier> Interpreter<T> {
         let tail = self.cpu.mmu.translate(next_page, Access::Fetch)?;
         let mut bytes = head.to_vec();
         let mut rest = Vec::new();
-        self.fetch_page(&tail, &mut rest);
-        bytes.extend_from_slice(&rest[..MAX_INSTRUCTION_BYTES]);
+        self.fetch_page(&tail, MAX_INSTRUCTION_BYTES, &mut rest);
+        bytes.append(&mut rest);
         match decode::<Cpu>(&bytes, mode, &self.cpu.model) {
             Ok(decoded) => Ok((decoded, tail.gpa >> 12)),
             Err(_) => Err(Exception::gp(0)),

@@ -49,6 +49,7 @@ impl<T: HotTier> Interpreter<T> {
             TierExit::Gone => {
                 if let Some(block) = self.blocks.get_mut(id) {
                     block.translation = None;
+                    block.ask_at = block.heat.saturating_add(self.tier.threshold());
                 }
                 self.execute(id)
             }

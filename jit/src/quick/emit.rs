@@ -289,21 +289,12 @@ impl Emitter {
             (Some(index), Some(displacement)) => {
                 self.asm.lea_indexed(to, base, index, scale, displacement);
             }
-            // Displacements of memory operands are small; only RIPs of far targets are not.
             (index, None) => {
+                self.asm.mov_constant(TEMPORARY, constant);
+                self.asm.lea_indexed(TEMPORARY, TEMPORARY, base, 0, 0);
                 match index {
-                    Some(index) => self.asm.lea_indexed(to, base, index, scale, 0),
-                    None if to != base => self.asm.mov(to, base),
-                    None => {}
-                }
-                let mut left = constant as i64;
-                while left != 0 {
-                    let part = left.clamp(i32::MIN.into(), i32::MAX.into());
-                    self.asm.lea(to, to, part as i32);
-                    left -= part;
-                    if left.unsigned_abs() > 1 << 40 {
-                        return Err(OutOfPlaces);
-                    }
+                    Some(index) => self.asm.lea_indexed(to, TEMPORARY, index, scale, 0),
+                    None => self.asm.mov(to, TEMPORARY),
                 }
             }
         }

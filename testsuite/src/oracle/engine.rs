@@ -75,8 +75,22 @@ impl EngineOracle {
     /// # Panics
     /// If the host has no memory for the machine, or there is no code generator for it.
     pub fn jit() -> Self {
+        let config =
+            JitConfig { threshold: 1, quick_threshold: 0, background: false, ..JitConfig::default() };
+        Self::translating(config)
+    }
+
+    /// The JIT's quick tier alone, which translates every block before its first execution. On hosts without it, the
+    /// interpreter.
+    ///
+    /// # Panics
+    /// If the host has no memory for the machine, or there is no code generator for it.
+    pub fn quick() -> Self {
+        Self::translating(JitConfig { threshold: u32::MAX, quick_threshold: 1, ..JitConfig::default() })
+    }
+
+    fn translating(config: JitConfig) -> Self {
         let (memory, cpu) = machine();
-        let config = JitConfig { threshold: 1, background: false, ..JitConfig::default() };
         let engine = rx86_jit::engine(cpu, config).expect("a code generator for this host");
         Self::new(memory, Box::new(engine))
     }
