@@ -9,6 +9,44 @@ use crate::op::{Op, Reg};
 use crate::state::ArithFlags;
 use crate::width::Width;
 
+/// An operation whose operands or result say what the arithmetic flags are. All values have the operation's width.
+#[derive(Clone, Copy, Debug)]
+pub enum FlagsOf<V> {
+    /// `a - b = result`.
+    Difference {
+        /// The minuend.
+        a: V,
+        /// The subtrahend.
+        b: V,
+        /// The difference.
+        result: V,
+    },
+    /// `a + b = result`, without a carry in.
+    Sum {
+        /// The first summand.
+        a: V,
+        /// The second one.
+        b: V,
+        /// The sum.
+        result: V,
+    },
+    /// A logical operation.
+    Logic {
+        /// Its result.
+        result: V,
+    },
+    /// INC, which leaves CF alone.
+    Increment {
+        /// What the value became.
+        result: V,
+    },
+    /// DEC, which leaves CF alone.
+    Decrement {
+        /// What the value became.
+        result: V,
+    },
+}
+
 /// What instruction meanings may ask of an engine.
 pub trait MicroOps: Sized {
     /// An integer value of up to 64 bits.
@@ -91,9 +129,12 @@ pub trait MicroOps: Sized {
     fn flags(&mut self) -> ArithFlags<Self::Int>;
     /// Sets the values that define the arithmetic flags.
     fn set_flags(&mut self, flags: ArithFlags<Self::Int>);
-    /// Tells that the flags just set are those of `a - b` of width `W`; an engine may remember it for `known_condition`.
+    /// Sets the flags of an operation of width `W`, if the engine remembers operations in place of flags. False if it does
+    /// not: then nothing has happened, and `set_flags` follows.
     #[inline(always)]
-    fn note_difference<W: Width>(&mut self, _a: Self::Int, _b: Self::Int) {}
+    fn remember_flags<W: Width>(&mut self, _of: FlagsOf<Self::Int>) -> bool {
+        false
+    }
     /// Condition `code` (0 to 15, as encoded in Jcc) as 0 or 1, if the engine knows it without looking at the flags.
     #[inline(always)]
     fn known_condition(&mut self, _code: u8) -> Option<Self::Int> {

@@ -149,6 +149,11 @@ impl Compiler {
             Work { translator, grouped: region.grouped, mode, model, calls: Vec::new(), instructions: 0 };
         // A node that its turn finds unreached may be reached from a later one.
         while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
+            let offset_of_node = |other: usize| region.nodes[other].offset;
+            if !region.nodes[node].targets.is_empty() {
+                work.translator.hub(node, &region.nodes[node].targets, offset_of_node);
+                continue;
+            }
             let failure = work.node(node, &region.nodes[node]);
             if node == 0 && work.instructions == 0 {
                 // What has been begun is thrown away.
@@ -156,7 +161,7 @@ impl Compiler {
                 work.translator.finish().finalize(self.isa.frontend_config());
                 return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
             }
-            work.translator.end_node(&region.nodes[node].successors, |other| region.nodes[other].offset);
+            work.translator.end_node(&region.nodes[node].successors, offset_of_node);
         }
         let Work { translator, calls, instructions, .. } = work;
         let extent = translator.extent();

@@ -9,6 +9,7 @@ use crate::access::{Kind, Request};
 use crate::exits::Refusal;
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::mxcsr;
+use crate::shape::{Shape, settle};
 use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
@@ -86,6 +87,10 @@ pub(crate) struct JitContext {
     pub(crate) signalling_nan: u64,
     /// Where results go that are computed only for their flags.
     pub(crate) scratch: [u64; 2],
+    /// The encoded `Shape` of the flags that translated code has left behind, and `left`. What is `result` and `right` is
+    /// in `Vcpu` then. It is `Shape::VALUES` wherever anybody else looks.
+    pub(crate) flags_shape: u64,
+    pub(crate) flags_left: u64,
     host_mxcsr: u32,
     cpu: *mut Cpu,
     /// An instruction that changes the mode need not lead back to the engine.
@@ -143,6 +148,8 @@ impl JitContext {
             load_mxcsr,
             signalling_nan: 0x7ff0_0000_0000_0001,
             scratch: [0; 2],
+            flags_shape: u64::from(Shape::VALUES.encode()),
+            flags_left: 0,
             host_mxcsr: 0,
             cpu,
             exception: None,
@@ -159,6 +166,16 @@ impl JitContext {
     /// The exception that a function raised.
     pub(crate) fn take_exception(&mut self) -> Option<Exception> {
         self.exception.take()
+    }
+
+    /// Makes the flags that translated code has left as parts what `Vcpu` holds otherwise.
+    pub(crate) fn settle_flags(&mut self) {
+        let shape = std::mem::replace(&mut self.flags_shape, u64::from(Shape::VALUES.encode()));
+        if shape != u64::from(Shape::VALUES.encode()) {
+            // SAFETY: `state` is valid, and nobody else uses it meanwhile.
+            let arith = unsafe { &mut (*self.state).flags.arith };
+            *arith = settle(shape, arith.result, self.flags_left, arith.aux);
+        }
     }
 
     /// Gives the host its MXCSR back, if translated code has loaded the guest's; tells whether it had.

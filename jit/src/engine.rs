@@ -271,6 +271,10 @@ impl CodeView for Warm<'_> {
         block.heat = block.heat.saturating_add(self.heat.of(block.gpa, self.mode));
         Some(block)
     }
+
+    fn targets(&mut self, linear: u64) -> Vec<u64> {
+        self.code.targets(linear)
+    }
 }
 
 impl Installed {

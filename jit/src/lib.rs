@@ -82,6 +82,7 @@ mod pending;
 mod perf_map;
 mod quick;
 mod region;
+mod shape;
 mod system;
 mod thunks;
 mod translator;

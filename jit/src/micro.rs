@@ -1,12 +1,12 @@
 //! The translator's micro-operations: each emits the IR that computes it.
 
 use crate::access::Kind;
-use crate::translator::{Difference, Translator, Untranslatable};
+use crate::translator::{Translator, Untranslatable};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8, I16, I32, I64, Type};
 use cranelift_codegen::ir::{InstBuilder, Value};
 use rx86_cpu::op::{Op, Reg, op_flags, reg};
-use rx86_cpu::ops::{Hard, MicroOps};
+use rx86_cpu::ops::{FlagsOf, Hard, MicroOps};
 use rx86_cpu::state::ArithFlags;
 use rx86_cpu::width::{W64, Width};
 
@@ -241,12 +241,13 @@ impl MicroOps for Translator<'_> {
         self.set_arithmetic_flags(flags);
     }
 
-    fn note_difference<W: Width>(&mut self, a: Value, b: Value) {
-        self.set_difference(Difference { a, b, width: type_of::<W>() });
+    fn remember_flags<W: Width>(&mut self, of: FlagsOf<Value>) -> bool {
+        self.set_operation(type_of::<W>(), of);
+        true
     }
 
     fn known_condition(&mut self, code: u8) -> Option<Value> {
-        self.condition_of_difference(code)
+        self.known_condition_of(code)
     }
 
     fn check_target(&mut self, target: Value) -> Result<(), Untranslatable> {

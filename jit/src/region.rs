@@ -1,7 +1,7 @@
 //! Which code is translated together: a region grows from a hot block along direct jumps, branches and calls, as far as the
 //! interpreter has found the blocks worth it.
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
 
@@ -15,14 +15,46 @@ pub(crate) struct Limits {
     call_depth: u32,
     /// A successor is taken into the region if it was executed at least this fraction of the entry's count.
     cold_fraction: u32,
+    /// How often a block that ends with an indirect jump or call was executed at least, so that its targets are known.
+    least_indirect_heat: u32,
+    /// Whether indirect jumps stay in the region.
+    hubs: bool,
 }
 
 impl Limits {
     /// For Cranelift, to which larger regions give more.
-    pub(crate) const FULL: Self = Self { instructions: 150, nodes: 96, call_depth: 3, cold_fraction: 4 };
+    pub(crate) const FULL: Self = Self {
+        instructions: 150,
+        nodes: 96,
+        call_depth: 3,
+        cold_fraction: 4,
+        least_indirect_heat: 0,
+        hubs: true,
+    };
     /// For the quick tier, which gains nothing from what is seldom executed.
-    pub(crate) const QUICK: Self = Self { instructions: 80, nodes: 24, call_depth: 0, cold_fraction: 8 };
+    pub(crate) const QUICK: Self = Self {
+        instructions: 80,
+        nodes: 24,
+        call_depth: 0,
+        cold_fraction: 8,
+        least_indirect_heat: 256,
+        hubs: false,
+    };
+
+    /// Whether a block may be in a region.
+    fn allow(self, block: &HotBlock) -> bool {
+        block.heat >= self.least_indirect_heat || {
+            let last = scan(&block.bytes).1;
+            !last.is_some_and(|last| matches!(last.code(), Code::Jmp_rm64 | Code::Call_rm64))
+        }
+    }
 }
+
+/// The same of what an indirect jump leads to, in relation to the jump's own least count: there are many of them.
+const COLD_TARGET_FRACTION: u32 = 16;
+
+/// The farthest that a target of an indirect jump may be from the region's entry, so that offsets are short.
+const MAX_TARGET_DISTANCE: u64 = 1 << 30;
 
 /// Where control goes at a node's end, as far as its bytes say. `None` where the code is not part of the region.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,12 +65,14 @@ pub(crate) struct Successors {
     pub(crate) target: Option<usize>,
     /// For a return: the node behind the call that led here.
     pub(crate) return_to: Option<usize>,
+    /// For an indirect jump or call, and a return from recursion: the node that knows where they lead.
+    pub(crate) hub: Option<usize>,
 }
 
 impl Successors {
     fn iter(&self) -> impl Iterator<Item = usize> {
         // The last one comes first in the order: what is next in memory stays next.
-        [self.target, self.return_to, self.next].into_iter().flatten()
+        [self.target, self.hub, self.return_to, self.next].into_iter().flatten()
     }
 }
 
@@ -53,6 +87,14 @@ pub(crate) struct Node {
     pub(crate) bytes: Vec<u8>,
     /// Where it leads.
     pub(crate) successors: Successors,
+    /// Not empty for a *hub*: a node without code, which compares where a jump leads with these nodes' addresses.
+    pub(crate) targets: Vec<usize>,
+}
+
+impl Node {
+    fn leads_to(&self) -> impl Iterator<Item = usize> {
+        self.targets.iter().copied().chain(self.successors.iter())
+    }
 }
 
 /// A region, ready to be translated. Node 0 is the entry.
@@ -74,8 +116,37 @@ type Chain = usize;
 
 struct Link {
     caller: Chain,
+    /// What was called, from the region's entry.
+    callee: Option<i64>,
     return_offset: i64,
     depth: u32,
+    /// The nodes behind calls of the same function by itself, or by what it calls.
+    recursive_returns: Vec<usize>,
+}
+
+/// A node that ends where only its execution tells, and the nodes that are known to follow.
+struct Open {
+    node: usize,
+    chain: Chain,
+    targets: Vec<usize>,
+    /// What hub it may share.
+    kind: OpenKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OpenKind {
+    Jump,
+    Call,
+    Return,
+}
+
+/// A node to be.
+#[derive(Clone)]
+struct Queued {
+    offset: i64,
+    chain: Chain,
+    block: HotBlock,
+    least_heat: u32,
 }
 
 /// What the last instruction of a block does.
@@ -86,6 +157,8 @@ enum End {
     Branch(i64),
     Call(i64),
     Return,
+    IndirectJump,
+    IndirectCall,
     /// Leaves the region.
     Leave,
 }
@@ -94,10 +167,10 @@ struct Growth<'a> {
     code: &'a mut dyn CodeView,
     limits: Limits,
     entry: u64,
-    least_heat: u32,
     numbers: FxHashMap<(i64, Chain), usize>,
     links: Vec<Link>,
-    queue: Vec<(i64, Chain, HotBlock)>,
+    queue: Vec<Queued>,
+    open: Vec<Open>,
     instructions: usize,
 }
 
@@ -105,34 +178,54 @@ impl Region {
     /// The region that begins at the linear address `entry`; None if there is no decoded block.
     pub(crate) fn grow(entry: u64, code: &mut dyn CodeView, limits: Limits) -> Option<Self> {
         let first = code.block(entry)?;
+        if !limits.allow(&first) {
+            return None;
+        }
         let mut growth = Growth {
             code,
             limits,
             entry,
-            least_heat: first.heat / limits.cold_fraction,
             numbers: FxHashMap::default(),
-            links: vec![Link { caller: 0, return_offset: 0, depth: 0 }],
+            links: vec![Link {
+                caller: 0,
+                callee: None,
+                return_offset: 0,
+                depth: 0,
+                recursive_returns: Vec::new(),
+            }],
             queue: Vec::new(),
+            open: Vec::new(),
             instructions: 0,
         };
         growth.numbers.insert((0, 0), 0);
-        growth.queue.push((0, 0, first));
+        let least_heat = first.heat / limits.cold_fraction;
+        growth.queue.push(Queued { offset: 0, chain: 0, block: first, least_heat });
         let mut region =
             Self { entry, nodes: Vec::new(), grouped: true, pieces: Vec::new(), pages: Vec::new() };
         let mut taken = 0;
         while taken < growth.queue.len() {
-            let (offset, chain, block) = growth.queue[taken].clone();
-            taken += 1;
-            region.note_memory(entry, offset, &block);
-            let node = growth.node(offset, chain, block);
+            let queued = growth.queue[taken].clone();
+            region.note_memory(entry, queued.offset, &queued.block);
+            let node = growth.node(taken, queued);
             region.nodes.push(node);
+            taken += 1;
+        }
+        let Growth { open, links, .. } = growth;
+        if limits.hubs {
+            region.add_hubs(open, &links);
         }
         Some(region)
     }
 
     /// A region of one node, for code that comes from nowhere.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
-        let node = Node { offset: 0, gpa: 0, bytes: bytes.to_vec(), successors: Successors::default() };
+        let node = Node {
+            offset: 0,
+            gpa: 0,
+            bytes: bytes.to_vec(),
+            successors: Successors::default(),
+            targets: Vec::new(),
+        };
         Self { entry: 0, nodes: vec![node], grouped: false, pieces: Vec::new(), pages: Vec::new() }
     }
 
@@ -144,7 +237,7 @@ impl Region {
         let mut path = vec![(0, 0)];
         seen[0] = true;
         while let Some((node, looked)) = path.last_mut() {
-            match self.nodes[*node].successors.iter().nth(*looked) {
+            match self.nodes[*node].leads_to().nth(*looked) {
                 Some(next) => {
                     *looked += 1;
                     if !seen[next] {
@@ -166,11 +259,46 @@ impl Region {
     pub(crate) fn predecessors(&self) -> Vec<Vec<usize>> {
         let mut predecessors = vec![Vec::new(); self.nodes.len()];
         for (number, node) in self.nodes.iter().enumerate() {
-            for next in node.successors.iter() {
+            for next in node.leads_to() {
                 predecessors[next].push(number);
             }
         }
         predecessors
+    }
+
+    /// Adds the hubs: one for all jumps of a chain, one for its returns, and one for each call.
+    fn add_hubs(&mut self, open: Vec<Open>, links: &[Link]) {
+        let mut shared: Vec<(Chain, OpenKind, usize)> = Vec::new();
+        for Open { node, chain, mut targets, kind } in open {
+            if kind == OpenKind::Return {
+                targets = links[chain].recursive_returns.clone();
+            }
+            if targets.is_empty() {
+                continue;
+            }
+            let known = shared.iter().find(|one| (one.0, one.1) == (chain, kind));
+            let hub = match known {
+                Some(&(_, _, hub)) if kind != OpenKind::Call => hub,
+                _ => {
+                    let successors = Successors::default();
+                    self.nodes.push(Node {
+                        offset: 0,
+                        gpa: 0,
+                        bytes: Vec::new(),
+                        successors,
+                        targets: Vec::new(),
+                    });
+                    shared.push((chain, kind, self.nodes.len() - 1));
+                    self.nodes.len() - 1
+                }
+            };
+            for target in targets {
+                if !self.nodes[hub].targets.contains(&target) {
+                    self.nodes[hub].targets.push(target);
+                }
+            }
+            self.nodes[node].successors.hub = Some(hub);
+        }
     }
 
     fn note_memory(&mut self, entry: u64, offset: i64, block: &HotBlock) {
@@ -195,36 +323,83 @@ impl Region {
 }
 
 impl Growth<'_> {
-    fn node(&mut self, offset: i64, chain: Chain, block: HotBlock) -> Node {
+    fn node(&mut self, number: usize, queued: Queued) -> Node {
+        let Queued { offset, chain, block, least_heat } = queued;
         let (instructions, last) = scan(&block.bytes);
         self.instructions += instructions;
         let next = offset + block.bytes.len() as i64;
         let mut successors = Successors::default();
         match last.map_or(End::Leave, |last| end_of(&last, next)) {
-            End::Next => successors.next = self.take(next, chain),
-            End::Jump(target) => successors.target = self.take(target, chain),
+            End::Next => successors.next = self.take(next, chain, least_heat),
+            End::Jump(target) => successors.target = self.take(target, chain, least_heat),
             End::Branch(target) => {
-                successors.next = self.take(next, chain);
-                successors.target = self.take(target, chain);
+                successors.next = self.take(next, chain, least_heat);
+                successors.target = self.take(target, chain, least_heat);
             }
             End::Call(target) => {
-                let depth = self.links[chain].depth + 1;
-                if depth <= self.limits.call_depth {
-                    self.links.push(Link { caller: chain, return_offset: next, depth });
-                    successors.target = self.take(target, self.links.len() - 1);
+                if let Some(callee) = self.recursion(chain, target) {
+                    successors.target = self.take(target, callee, least_heat);
+                    if let Some(behind) = self.take(next, chain, least_heat) {
+                        self.links[callee].recursive_returns.push(behind);
+                    }
+                } else if let Some(callee) = self.call(chain, Some(target), next) {
+                    successors.target = self.take(target, callee, least_heat);
                 }
             }
-            End::Return if chain != 0 => {
-                let Link { caller, return_offset, .. } = self.links[chain];
-                successors.return_to = self.take(return_offset, caller);
+            End::Return => {
+                if chain != 0 {
+                    let Link { caller, return_offset, .. } = self.links[chain];
+                    successors.return_to = self.take(return_offset, caller, least_heat);
+                }
+                self.open.push(Open { node: number, chain, targets: Vec::new(), kind: OpenKind::Return });
             }
-            End::Return | End::Leave => {}
+            End::IndirectJump | End::IndirectCall if !self.limits.hubs => {}
+            End::IndirectJump => {
+                let targets = self.targets(offset, chain, least_heat / COLD_TARGET_FRACTION);
+                self.open.push(Open { node: number, chain, targets, kind: OpenKind::Jump });
+            }
+            End::IndirectCall => {
+                if let Some(callee) = self.call(chain, None, next) {
+                    let targets = self.targets(offset, callee, least_heat / COLD_TARGET_FRACTION);
+                    self.open.push(Open { node: number, chain, targets, kind: OpenKind::Call });
+                }
+            }
+            End::Leave => {}
         }
-        Node { offset, gpa: block.gpa, bytes: block.bytes, successors }
+        Node { offset, gpa: block.gpa, bytes: block.bytes, successors, targets: Vec::new() }
+    }
+
+    /// The chain of a call, unless it is too deep.
+    fn call(&mut self, caller: Chain, callee: Option<i64>, return_offset: i64) -> Option<Chain> {
+        let depth = self.links[caller].depth + 1;
+        if depth > self.limits.call_depth {
+            return None;
+        }
+        self.links.push(Link { caller, callee, return_offset, depth, recursive_returns: Vec::new() });
+        Some(self.links.len() - 1)
+    }
+
+    /// If `target` is already being called in `chain`: the chain of that call.
+    fn recursion(&self, mut chain: Chain, target: i64) -> Option<Chain> {
+        while chain != 0 {
+            if self.links[chain].callee == Some(target) {
+                return Some(chain);
+            }
+            chain = self.links[chain].caller;
+        }
+        self.numbers.contains_key(&(target, 0)).then_some(0)
+    }
+
+    /// The nodes that the indirect jump or call at the end of the block at `offset` leads to.
+    fn targets(&mut self, offset: i64, chain: Chain, least_heat: u32) -> Vec<usize> {
+        let targets = self.code.targets(self.entry.wrapping_add(offset as u64));
+        let offsets = targets.iter().map(|target| target.wrapping_sub(self.entry) as i64);
+        let near: Vec<i64> = offsets.filter(|offset| offset.unsigned_abs() < MAX_TARGET_DISTANCE).collect();
+        near.into_iter().filter_map(|offset| self.take(offset, chain, least_heat)).collect()
     }
 
     /// The number of the node at `offset`, which joins the region if it is worth it.
-    fn take(&mut self, offset: i64, chain: Chain) -> Option<usize> {
+    fn take(&mut self, offset: i64, chain: Chain, least_heat: u32) -> Option<usize> {
         if let Some(&number) = self.numbers.get(&(offset, chain)) {
             return Some(number);
         }
@@ -232,11 +407,11 @@ impl Growth<'_> {
             return None;
         }
         let block = self.code.block(self.entry.wrapping_add(offset as u64))?;
-        if block.heat < self.least_heat {
+        if block.heat < least_heat || !self.limits.allow(&block) {
             return None;
         }
         let number = self.queue.len();
-        self.queue.push((offset, chain, block));
+        self.queue.push(Queued { offset, chain, block, least_heat });
         self.numbers.insert((offset, chain), number);
         Some(number)
     }
@@ -264,6 +439,8 @@ fn end_of(last: &Instruction, next: i64) -> End {
         FlowControl::ConditionalBranch if near => End::Branch(target),
         FlowControl::Call if near => End::Call(target),
         FlowControl::Return => End::Return,
+        _ if last.code() == Code::Jmp_rm64 => End::IndirectJump,
+        _ if last.code() == Code::Call_rm64 => End::IndirectCall,
         _ => End::Leave,
     }
 }

@@ -82,6 +82,7 @@ impl Thunks {
         // guest RAM only through entries whose tag matches, and call the functions in the context.
         let kind = enter(&raw mut *context, code.start, calls.as_ptr());
         context.unload_mxcsr();
+        context.settle_flags();
         kind
     }
 }

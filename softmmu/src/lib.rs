@@ -5,6 +5,7 @@
 pub mod access;
 pub mod attention;
 mod code;
+mod evicted;
 pub mod memory;
 pub mod mmu;
 pub mod paging;

@@ -212,7 +212,7 @@ impl Mmu {
             &mut **space.views[view as usize].get_or_insert_with(ViewTlb::new)
         };
         let cacheable = self.context.is_canonical(linear);
-        let origin = match tlb.lookup(linear, access) {
+        let origin = match tlb.lookup(linear, access).or_else(|| tlb.recall(linear, access)) {
             Some(origin) => origin,
             None => {
                 self.stats.walks += 1;

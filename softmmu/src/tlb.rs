@@ -4,6 +4,7 @@
 //! tags: a device's page, a store to a page with code or a watched page then take the slow path without a page walk.
 
 use crate::access::Access;
+use crate::evicted::Evicted;
 
 /// Entries of a view, direct-mapped by linear address bits 22:12.
 pub const SETS: usize = 2048;
@@ -61,6 +62,15 @@ impl Origin {
 
     pub(crate) fn new(linear: u64, gpa: u64, page_shift: u32, rights: u64) -> Self {
         Self { linear: (linear & !0xfff) | rights, gpa: (gpa & !0xfff) | u64::from(page_shift) }
+    }
+
+    /// What `from_words` makes an origin of again.
+    pub(crate) fn words(self) -> (u64, u64) {
+        (self.linear, self.gpa)
+    }
+
+    pub(crate) fn from_words(linear: u64, gpa: u64) -> Self {
+        Self { linear, gpa }
     }
 
     fn right(access: Access) -> u64 {
@@ -152,6 +162,8 @@ pub(crate) struct ViewTlb {
     /// Where the large pages are: of non-global and of global ones.
     large_local: Gigabytes,
     large_global: Gigabytes,
+    /// What was replaced.
+    evicted: Evicted,
 }
 
 impl ViewTlb {
@@ -168,6 +180,7 @@ impl ViewTlb {
             writable: Sets::EMPTY,
             large_local: Gigabytes::default(),
             large_global: Gigabytes::default(),
+            evicted: Evicted::new(),
         })
     }
 
@@ -177,9 +190,23 @@ impl ViewTlb {
         ((origin.linear ^ linear) >> 12 == 0 && origin.permits(access)).then_some(origin)
     }
 
+    /// The translation of `linear` if it permits `access` and had to make room; it is back in its place then.
+    pub(crate) fn recall(&mut self, linear: u64, access: Access) -> Option<Origin> {
+        let (origin, global) = self.evicted.take(linear)?;
+        if !origin.permits(access) {
+            return None;
+        }
+        self.insert(origin, global);
+        Some(origin)
+    }
+
     /// Caches a translation, without tags yet.
     pub(crate) fn insert(&mut self, origin: Origin, global: bool) {
         let set = set_of(origin.page());
+        let replaced = self.origins[set];
+        if self.used.has(set) && replaced.page() != origin.page() {
+            self.evicted.keep(replaced, self.global.has(set));
+        }
         self.remove(set);
         self.origins[set] = origin;
         self.used.put(set, true);
@@ -244,12 +271,14 @@ impl ViewTlb {
 
     pub(crate) fn flush_all(&mut self) {
         self.forget(self.used);
+        self.evicted.flush();
         self.large_local = Gigabytes::default();
         self.large_global = Gigabytes::default();
     }
 
     pub(crate) fn flush_non_global(&mut self) {
         self.forget(self.used.without(&self.global));
+        self.evicted.flush();
         self.large_local = Gigabytes::default();
     }
 
@@ -260,6 +289,7 @@ impl ViewTlb {
         if (self.origins[set].linear ^ linear) >> 12 == 0 && which.takes(self.global.has(set)) {
             self.remove(set);
         }
+        self.evicted.take(linear);
         let mut filter = 0;
         if which.takes(false) {
             filter |= self.large_local.0;
@@ -270,6 +300,7 @@ impl ViewTlb {
         if filter & Gigabytes::bit(linear) == 0 {
             return false;
         }
+        self.evicted.flush();
         for set in self.large.iter() {
             if self.origins[set].covers(linear) && which.takes(self.global.has(set)) {
                 self.remove(set);

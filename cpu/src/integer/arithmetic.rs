@@ -1,9 +1,11 @@
 //! ADD, ADC, SUB, SBB, CMP, AND, OR, XOR, TEST, INC, DEC, NEG, NOT, ADCX, ADOX.
 
-use super::flags::{aux_of, carry, overflow_of, replace_carry, set_add, set_logic, set_sub, set_sub_borrow};
+use super::flags::{
+    aux_of, carry, overflow_of, replace_carry, set_add, set_add_carry, set_logic, set_sub, set_sub_borrow,
+};
 use super::operand::{Immediate, Memory, Register, Shape, Source, Target, by_width, shape, width_of};
 use crate::op::Op;
-use crate::ops::{Meaning, MicroOps};
+use crate::ops::{FlagsOf, Meaning, MicroOps};
 use crate::state::{AUX_CF, AUX_CF_XOR_OF, ArithFlags};
 use crate::width::Width;
 use iced_x86::{Instruction, Mnemonic, OpKind};
@@ -12,6 +14,25 @@ use iced_x86::{Instruction, Mnemonic, OpKind};
 trait Alu {
     fn compute<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int) -> M::Int;
     fn set_flags<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int);
+}
+
+/// INC and DEC.
+trait Step: Alu {
+    fn flags_of<V>(result: V) -> FlagsOf<V>;
+}
+
+impl Step for Add {
+    #[inline(always)]
+    fn flags_of<V>(result: V) -> FlagsOf<V> {
+        FlagsOf::Increment { result }
+    }
+}
+
+impl Step for Sub {
+    #[inline(always)]
+    fn flags_of<V>(result: V) -> FlagsOf<V> {
+        FlagsOf::Decrement { result }
+    }
 }
 
 struct Add;
@@ -44,7 +65,7 @@ impl Alu for Adc {
     }
     #[inline(always)]
     fn set_flags<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int) {
-        set_add::<M, W>(m, a, b, result);
+        set_add_carry::<M, W>(m, a, b, result);
     }
 }
 
@@ -136,12 +157,14 @@ macro_rules! by_shape {
 }
 
 /// INC and DEC leave CF alone.
-fn inc_dec<M: MicroOps, O: Alu, D: Target, W: Width>(m: &mut M, op: &Op) -> Result<(), M::Fault> {
+fn inc_dec<M: MicroOps, O: Step, D: Target, W: Width>(m: &mut M, op: &Op) -> Result<(), M::Fault> {
     let one = m.constant(1);
     let (a, result) = D::modify::<M, W>(m, op, |m, a| O::compute::<M, W>(m, a, one))?;
-    let old_carry = carry(m);
-    O::set_flags::<M, W>(m, a, one, result);
-    replace_carry(m, old_carry);
+    if !m.remember_flags::<W>(O::flags_of(result)) {
+        let old_carry = carry(m);
+        O::set_flags::<M, W>(m, a, one, result);
+        replace_carry(m, old_carry);
+    }
     Ok(())
 }
 

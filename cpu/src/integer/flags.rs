@@ -3,7 +3,7 @@
 //! Flags that the SDM leaves undefined are those of AMD's Zen 5, measured: guests see one real processor, not a mixture.
 //! Processors differ here, and on another host the instruction cases report where.
 
-use crate::ops::MicroOps;
+use crate::ops::{FlagsOf, MicroOps};
 use crate::state::{AUX_AF, AUX_CF, AUX_CF_XOR_OF, ArithFlags};
 use crate::width::Width;
 
@@ -20,9 +20,17 @@ pub(super) fn set_from_carries<M: MicroOps, W: Width>(m: &mut M, result: M::Int,
     m.set_flags(ArithFlags { result, aux });
 }
 
-/// Sets the flags of `a + b = result`, with or without a carry in.
+/// Sets the flags of `a + b = result`.
 #[inline(always)]
 pub(super) fn set_add<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int) {
+    if !m.remember_flags::<W>(FlagsOf::Sum { a, b, result }) {
+        set_add_carry::<M, W>(m, a, b, result);
+    }
+}
+
+/// Sets the flags of `a + b = result`, with or without a carry in.
+#[inline(always)]
+pub(super) fn set_add_carry<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int) {
     let both = m.and(a, b);
     let either = m.or(a, b);
     let absent = m.not::<W>(result);
@@ -34,8 +42,9 @@ pub(super) fn set_add<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, re
 /// Sets the flags of `a - b = result`.
 #[inline(always)]
 pub(super) fn set_sub<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::Int, result: M::Int) {
-    set_sub_borrow::<M, W>(m, a, b, result);
-    m.note_difference::<W>(a, b);
+    if !m.remember_flags::<W>(FlagsOf::Difference { a, b, result }) {
+        set_sub_borrow::<M, W>(m, a, b, result);
+    }
 }
 
 /// Sets the flags of `a - b = result`, with or without a borrow in.
@@ -52,6 +61,9 @@ pub(super) fn set_sub_borrow<M: MicroOps, W: Width>(m: &mut M, a: M::Int, b: M::
 /// Sets the flags of a logical result: CF, OF and (as the host does) AF cleared.
 #[inline(always)]
 pub(super) fn set_logic<M: MicroOps, W: Width>(m: &mut M, result: M::Int) {
+    if m.remember_flags::<W>(FlagsOf::Logic { result }) {
+        return;
+    }
     let result = m.sign_extend::<W>(result);
     let aux = m.constant(0);
     m.set_flags(ArithFlags { result, aux });

@@ -5,6 +5,7 @@ use crate::cpu::Cpu;
 use crate::mode::ModeKey;
 use crate::op::Op;
 use crate::ops::Meaning;
+use iced_x86::Code;
 use rustc_hash::FxHashMap;
 
 /// Entries of the index by linear address; a power of two.
@@ -12,6 +13,9 @@ const JUMP_CACHE_ENTRIES: usize = 16384;
 
 /// Blocks kept before all are dropped; bounds the host memory that decoded code takes.
 const MAX_BLOCKS: usize = 48 * 1024;
+
+/// Targets remembered of an indirect jump.
+const MAX_TARGETS: usize = 24;
 
 /// One operation as the interpreter runs it.
 #[derive(Clone, Copy)]
@@ -36,11 +40,18 @@ pub(super) struct Block {
     pub(super) serial: u32,
     /// What followed it when it was executed last.
     pub(super) links: [Link; 2],
+    /// Linear addresses that followed it, if it ends with an indirect jump or call: the first few.
+    pub(super) targets: Vec<u64>,
     /// What the tier above has made of the code that begins here.
     pub(super) translation: Option<TranslationId>,
 }
 
 impl Block {
+    fn ends_indirectly(&self) -> bool {
+        let last = self.ops.last().map(|last| last.op.iced_code());
+        matches!(last, Some(Code::Jmp_rm64 | Code::Call_rm64))
+    }
+
     /// The pieces of physical memory that the block was decoded from.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, u64)> {
         let length = u64::from(self.length_bytes);
@@ -130,6 +141,9 @@ impl BlockCache {
         let Some(found) = self.found(block) else { return };
         if let Some(last) = self.get_mut(last) {
             last.links = [Link { linear, tag, found }, last.links[0]];
+            if last.targets.len() < MAX_TARGETS && last.ends_indirectly() && !last.targets.contains(&linear) {
+                last.targets.push(linear);
+            }
         }
     }
 

@@ -236,6 +236,7 @@ impl<T: HotTier> Interpreter<T> {
             ask_at: self.tier.threshold(),
             serial: 0,
             links: [Link::NONE; 2],
+            targets: Vec::new(),
             translation: self.tier.find(target.gpa, mode),
         };
         let mut ops = Vec::with_capacity(8);

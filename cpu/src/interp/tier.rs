@@ -40,6 +40,10 @@ pub struct HotBlock {
 pub trait CodeView {
     /// The decoded block at a linear address in the current mapping and mode.
     fn block(&mut self, linear: u64) -> Option<HotBlock>;
+    /// Where the indirect jump or call at the end of the block at a linear address has led, as far as somebody remembers.
+    fn targets(&mut self, _linear: u64) -> Vec<u64> {
+        Vec::new()
+    }
 }
 
 /// A faster executor for blocks that are executed often.

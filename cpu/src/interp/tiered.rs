@@ -109,4 +109,10 @@ impl CodeView for View<'_> {
         }
         Some(HotBlock { gpa, tail_page: block.tail_page, bytes, heat: block.heat })
     }
+
+    fn targets(&mut self, linear: u64) -> Vec<u64> {
+        let Ok(target) = self.cpu.mmu.translate(linear, Access::Fetch) else { return Vec::new() };
+        let block = self.blocks.find(target.gpa, self.cpu.mode()).and_then(|id| self.blocks.get(id));
+        block.map(|block| block.targets.clone()).unwrap_or_default()
+    }
 }

@@ -4,7 +4,7 @@ use super::ir::{Ending, Listing, NONE, Opcode, Operation, Value, slot};
 use crate::access::{Kind, Request};
 use crate::translator::Untranslatable;
 use rx86_cpu::op::{AddressForm, Op, Reg, op_flags, reg};
-use rx86_cpu::ops::{Hard, Meaning, MicroOps};
+use rx86_cpu::ops::{FlagsOf, Hard, Meaning, MicroOps};
 use rx86_cpu::state::{ArithFlags, SegmentIndex};
 use rx86_cpu::width::{W64, Width};
 
@@ -17,10 +17,13 @@ struct Held {
     changed: u32,
     /// The flags are those of `a - b` in a width.
     difference: Option<(Value, Value, u32)>,
+    /// The flags that are set next are.
+    next_difference: Option<(Value, Value, u32)>,
 }
 
 impl Held {
-    const NOTHING: Self = Self { slots: [NONE; slot::COUNT], changed: 0, difference: None };
+    const NOTHING: Self =
+        Self { slots: [NONE; slot::COUNT], changed: 0, difference: None, next_difference: None };
 }
 
 /// Lists what a node computes: implements `MicroOps`.
@@ -547,11 +550,14 @@ impl MicroOps for Recorder {
     fn set_flags(&mut self, flags: ArithFlags<Value>) {
         self.set_slot(slot::RESULT, flags.result);
         self.set_slot(slot::AUX, flags.aux);
-        self.held.difference = None;
+        self.held.difference = self.held.next_difference.take();
     }
 
-    fn note_difference<W: Width>(&mut self, a: Value, b: Value) {
-        self.held.difference = Some((a, b, W::BITS));
+    fn remember_flags<W: Width>(&mut self, of: FlagsOf<Value>) -> bool {
+        if let FlagsOf::Difference { a, b, .. } = of {
+            self.held.next_difference = Some((a, b, W::BITS));
+        }
+        false
     }
 
     fn known_condition(&mut self, code: u8) -> Option<Value> {

@@ -1,5 +1,6 @@
 //! Ways out of a region.
 
+use super::flags::StoredFlags;
 use super::{Held, Kept, Leave, NodeEnd, Place, Translator, aux_offset, register_offset, result_offset};
 use crate::context::{JitContext, LeaveKind};
 use crate::vector::anchor;
@@ -7,6 +8,7 @@ use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{Block, InstBuilder, Value};
 use cranelift_frontend::FunctionBuilder;
 use rx86_cpu::op::reg;
+use rx86_cpu::state::ArithFlags;
 use std::mem::offset_of;
 
 impl<'a> Translator<'a> {
@@ -41,7 +43,7 @@ impl<'a> Translator<'a> {
         for leave in std::mem::take(&mut self.leaves) {
             self.builder.switch_to_block(leave.block);
             let before = reaching[leave.node];
-            self.store_registers(&leave.held, before, leave.kept);
+            self.store_registers(&leave.held, before, leave.kept, leave.kind);
             match leave.place {
                 Place::Kept => {}
                 Place::Offset(offset) => {
@@ -99,7 +101,7 @@ impl<'a> Translator<'a> {
     }
 
     /// Stores registers and flags that may differ from what `Vcpu` holds.
-    fn store_registers(&mut self, held: &Held, before: NodeEnd, kept: Kept) {
+    fn store_registers(&mut self, held: &Held, before: NodeEnd, kept: Kept, kind: LeaveKind) {
         let dirty = (held.dirty | before.dirty) & !kept.registers;
         for number in (0..16).filter(|number| dirty >> number & 1 != 0) {
             let value = match held.registers[number] {
@@ -113,12 +115,20 @@ impl<'a> Translator<'a> {
         if kept.flags || !(held.flags_dirty || before.flags_dirty) {
             return;
         }
-        let flags = match held.flags {
-            Some(flags) => flags,
-            None => self.flags_of_variables(),
-        };
-        self.store_state(flags.result, result_offset());
-        self.store_state(flags.aux, aux_offset());
+        match self.flags_to_store(held.flags, held.values, kind != LeaveKind::Next) {
+            StoredFlags::Values(ArithFlags { result, aux }) => {
+                self.store_state(result, result_offset());
+                self.store_state(aux, aux_offset());
+            }
+            StoredFlags::Parts { shape, result, left, right } => {
+                self.store_exchange(shape, offset_of!(JitContext, flags_shape));
+                self.store_exchange(left, offset_of!(JitContext, flags_left));
+                self.store_state(right, aux_offset());
+                if let Some(result) = result {
+                    self.store_state(result, result_offset());
+                }
+            }
+        }
     }
 
     /// The state behind the last instruction that is done, and its offset.

@@ -1,5 +1,7 @@
 //! `Translator`: the state of translating a region.
 
+mod flags;
+mod hub;
 mod leaving;
 mod nodes;
 mod values;
@@ -13,6 +15,8 @@ use cranelift_codegen::ir::{
     AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, SigRef, Value,
 };
 use cranelift_frontend::{FunctionBuilder, Variable};
+use flags::{FlagVariables, HeldFlags};
+use hub::HubVariables;
 use rx86_cpu::op::reg;
 use rx86_cpu::state::{ArithFlags, Flags, Vcpu};
 use std::mem::offset_of;
@@ -28,19 +32,13 @@ pub(crate) struct Held {
     registers: [Option<Value>; 16],
     /// Bit n: register n was set since the region began, as far as this node knows.
     dirty: u16,
-    flags: Option<ArithFlags<Value>>,
+    flags: Option<HeldFlags>,
+    /// The same as two values, if somebody has asked.
+    values: Option<ArithFlags<Value>>,
     flags_dirty: bool,
-    /// The flags are those of this comparison.
-    difference: Option<Difference>,
+    /// The flags are those of the comparison of these floating-point numbers.
+    order: Option<(Value, Value)>,
     pub(crate) vectors: HeldVectors,
-}
-
-/// `a - b` in integers of a type; or the comparison of two numbers of a floating-point type.
-#[derive(Clone, Copy)]
-pub(crate) struct Difference {
-    pub(crate) a: Value,
-    pub(crate) b: Value,
-    pub(crate) width: Type,
 }
 
 impl Held {
@@ -48,8 +46,9 @@ impl Held {
         registers: [None; 16],
         dirty: 0,
         flags: None,
+        values: None,
         flags_dirty: false,
-        difference: None,
+        order: None,
         vectors: HeldVectors::NOTHING,
     };
 }
@@ -159,7 +158,7 @@ pub(crate) struct Translator<'a> {
     /// RIP of the region's first instruction.
     entry_rip: Value,
     registers: [Variable; 16],
-    flags: [Variable; 2],
+    flags: FlagVariables,
     /// Instructions that may still be executed before the region has to be left; negative when it is over.
     remaining: Variable,
     /// For each node its first block and the nodes that lead to it.
@@ -188,6 +187,8 @@ pub(crate) struct Translator<'a> {
     /// The next instruction is the one behind an STI.
     pub(crate) in_sti_shadow: bool,
     ending: Ending,
+    /// Declared when the first hub is there.
+    hub_variables: Option<HubVariables>,
     extent: (i64, i64),
     /// The last target known to be canonical.
     checked: Option<Value>,
@@ -226,7 +227,8 @@ impl<'a> Translator<'a> {
         let tlb = pointer(&mut builder, offset_of!(JitContext, tlb));
         let mut of_state = |offset| variable(&mut builder, regions.state, state, offset);
         let registers = std::array::from_fn(|number| of_state(register_offset(number)));
-        let flags = [result_offset(), aux_offset()].map(of_state);
+        let [result, aux] = [result_offset(), aux_offset()].map(of_state);
+        let flags = FlagVariables::new(&mut builder, result, aux);
         let offset = offset_of!(JitContext, remaining);
         let remaining = variable(&mut builder, regions.exchange, context, offset);
         let rip = register_offset(usize::from(reg::RIP)) as i32;
@@ -266,6 +268,7 @@ impl<'a> Translator<'a> {
             groups: NodeGroups::default(),
             in_sti_shadow: false,
             ending: Ending::Next,
+            hub_variables: None,
             extent: (0, 0),
             checked: None,
             cut: None,

@@ -89,12 +89,7 @@ impl Translator<'_> {
                 self.builder.def_var(self.registers[number], value);
             }
         }
-        if let Some(flags) = self.held.flags
-            && self.held.flags_dirty
-        {
-            self.builder.def_var(self.flags[0], flags.result);
-            self.builder.def_var(self.flags[1], flags.aux);
-        }
+        self.define_flags();
         self.define_vectors();
         self.ends[self.node] = NodeEnd {
             dirty: self.held.dirty,
@@ -119,6 +114,16 @@ impl Translator<'_> {
         }
     }
 
+    /// Ends a node that has no instructions; where it leads is the caller's to say.
+    pub(super) fn end_without_instructions(&mut self) {
+        self.ends[self.node] = NodeEnd {
+            dirty: self.held.dirty,
+            flags_dirty: self.held.flags_dirty,
+            vectors: self.held.vectors.dirty,
+        };
+        self.done[self.node] = Some(self.held);
+    }
+
     /// Ends the node at `target`: a direct jump or call, a return to where the call was, or whatever it turns out to be.
     fn end_at(&mut self, target: Value, successors: &Successors, offset_of_node: &impl Fn(usize) -> i64) {
         if let Some(offset) = self.static_offset(target) {
@@ -135,6 +140,15 @@ impl Translator<'_> {
             self.builder.ins().brif(returns, here, &[], elsewhere, &[]);
             self.builder.switch_to_block(elsewhere);
         }
+        // Only a return changes what the hub could not undo.
+        let stack = usize::from(reg::RSP);
+        let undone = self.before.registers[stack] == self.held.registers[stack];
+        if let Some(hub) = successors.hub
+            && (undone || self.checked == Some(target))
+        {
+            self.jump_to_hub(hub, target);
+            return;
+        }
         if self.checked != Some(target) {
             // The instruction is done here, and is undone on the way out: it counts one less.
             let place = Place::Offset(self.previous);
@@ -143,6 +157,10 @@ impl Translator<'_> {
             let next = self.builder.create_block();
             self.builder.ins().brif(canonical, next, &[], exit, &[]);
             self.builder.switch_to_block(next);
+        }
+        if let Some(hub) = successors.hub {
+            self.jump_to_hub(hub, target);
+            return;
         }
         self.leave_now(Place::Address(target), LeaveKind::Next);
     }
@@ -207,7 +225,7 @@ impl Translator<'_> {
     }
 
     /// Remembers that code jumps to `offset` without looking whether that is canonical; who enters the region looks.
-    fn note_extent(&mut self, offset: i64) {
+    pub(super) fn note_extent(&mut self, offset: i64) {
         self.extent = (self.extent.0.min(offset), self.extent.1.max(offset));
     }
 
@@ -216,7 +234,7 @@ impl Translator<'_> {
         self.extent
     }
 
-    fn is_canonical(&mut self, target: Value) -> Value {
+    pub(super) fn is_canonical(&mut self, target: Value) -> Value {
         let high = self.builder.ins().ishl_imm_u(target, 16);
         let extended = self.builder.ins().sshr_imm_u(high, 16);
         self.builder.ins().icmp(IntCC::Equal, extended, target)

@@ -1,11 +1,9 @@
 //! What translated code computes with: the state it holds, addresses of code, and constants.
 
-use super::{Difference, Translator};
-use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
+use super::Translator;
 use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value, ValueDef};
 use rx86_cpu::op::reg;
-use rx86_cpu::state::ArithFlags;
 
 impl Translator<'_> {
     pub(crate) fn load_state(&mut self, offset: usize) -> Value {
@@ -71,54 +69,16 @@ impl Translator<'_> {
         self.held.dirty |= 1 << number;
     }
 
-    pub(crate) fn arithmetic_flags(&mut self) -> ArithFlags<Value> {
-        if let Some(flags) = self.held.flags {
-            return flags;
-        }
-        let flags = self.flags_of_variables();
-        *self.held.flags.insert(flags)
-    }
-
-    pub(crate) fn set_arithmetic_flags(&mut self, flags: ArithFlags<Value>) {
-        self.held.flags = Some(flags);
-        self.held.flags_dirty = true;
-        self.held.difference = None;
-    }
-
-    /// Remembers that the flags just set are those of a comparison: its conditions are one host comparison each.
-    pub(crate) fn set_difference(&mut self, difference: Difference) {
-        self.held.difference = Some(difference);
-    }
-
-    /// Condition `code` as 0 or 1, if it is known from the comparison that set the flags.
-    pub(crate) fn condition_of_difference(&mut self, code: u8) -> Option<Value> {
-        let Difference { a, b, width } = self.held.difference?;
-        if width.is_float() {
-            return self.condition_of_order(a, b, code);
-        }
-        let condition = match code >> 1 {
-            1 => IntCC::UnsignedLessThan,
-            2 => IntCC::Equal,
-            3 => IntCC::UnsignedLessThanOrEqual,
-            6 => IntCC::SignedLessThan,
-            7 => IntCC::SignedLessThanOrEqual,
-            _ => return None,
-        };
-        let condition = if code & 1 == 0 { condition } else { condition.complement() };
-        let cut =
-            |t: &mut Self, value| if width == I64 { value } else { t.builder.ins().ireduce(width, value) };
-        let (a, b) = (cut(self, a), cut(self, b));
-        let holds = self.builder.ins().icmp(condition, a, b);
-        Some(self.builder.ins().uextend(I64, holds))
-    }
-
-    pub(super) fn flags_of_variables(&mut self) -> ArithFlags<Value> {
-        let [result, aux] = self.flags.map(|variable| self.builder.use_var(variable));
-        ArithFlags { result, aux }
-    }
-
     /// The low bits of `value` that make an integer of type `width`, zero-extended.
     pub(crate) fn cut_to(&mut self, value: Value, width: Type) -> Value {
+        if let Some(constant) = self.constant_value(value) {
+            let kept = u64::MAX >> (64 - width.bits());
+            return if constant & !kept == 0 {
+                value
+            } else {
+                self.builder.ins().iconst(I64, (constant & kept) as i64)
+            };
+        }
         match self.cut {
             _ if width == I64 => value,
             Some((of, to, result)) if (of, to) == (value, width) => result,

@@ -2,7 +2,7 @@
 
 use super::HOST_FLOATING_POINT;
 use crate::context::JitContext;
-use crate::translator::{Difference, Translator, Untranslatable};
+use crate::translator::{Translator, Untranslatable};
 use cranelift_codegen::ir::condcodes::{CondCode, FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8X16, I32, I32X4, I64, I64X2, Type};
 use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value, ValueDef};
@@ -207,8 +207,7 @@ impl Translator<'_> {
         let parity = self.builder.ins().ishl_imm_u(ordered, 8);
         let aux = self.builder.ins().bor(carry, parity);
         self.set_arithmetic_flags(ArithFlags { result, aux });
-        let width = self.scalar_type(a);
-        self.set_difference(Difference { a, b, width });
+        self.note_order(a, b);
     }
 
     /// Condition `code` of the flags that UCOMISD of a and b set, as 0 or 1.
