@@ -53,8 +53,8 @@ impl Default for JitConfig {
 
 /// A translation that can be entered.
 struct Installed {
-    /// By the quick tier.
-    quick: bool,
+    /// By the quick tier, with these counters.
+    quick: Option<Box<[u32]>>,
     code: HostCode,
     calls: Box<[Call]>,
     extent: (i64, i64),
@@ -134,7 +134,7 @@ impl Jit {
         &mut self,
         pending: Pending,
         translation: Translation,
-        quick: bool,
+        quick: Option<Box<[u32]>>,
     ) -> Option<(u64, ModeKey, TranslationId)> {
         if let Some(segment) = self.arena.make_room(translation.code.len()) {
             self.evict(segment);
@@ -145,11 +145,11 @@ impl Jit {
         if let Some(&replaced) = self.by_entry.get(&(gpa, mode)) {
             self.remove(replaced);
         }
-        let stats = if quick { &mut self.stats.quick } else { &mut self.stats.full };
+        let stats = if quick.is_some() { &mut self.stats.quick } else { &mut self.stats.full };
         stats.regions += 1;
         stats.guest_instructions += u64::from(translation.instructions);
         stats.host_bytes += code.bytes as u64;
-        if !quick {
+        if quick.is_none() {
             self.heat.take_over(gpa, mode);
         }
         self.watch.installed(&Installation {
@@ -200,7 +200,7 @@ impl Jit {
         let ids = self.by_page.get(&(gpa >> 12)).cloned().unwrap_or_default();
         for id in ids {
             let Some(Some(installed)) = self.installed.get_mut(id.get() as usize - 1) else { continue };
-            if installed.quick || !overlaps(&installed.pieces, gpa, 1) {
+            if installed.quick.is_some() || !overlaps(&installed.pieces, gpa, 1) {
                 continue;
             }
             installed.group_misses += 1;
@@ -228,7 +228,7 @@ impl Jit {
         self.stats.quick.compile_ns += began.elapsed().as_nanos() as u64;
         match translated {
             Ok(translation) => {
-                let installed = self.install(Pending { gpa, mode, region }, translation, true);
+                let installed = self.install(Pending { gpa, mode, region }, translation, Some(heats.into()));
                 self.fresh.extend(installed);
             }
             Err(error) => {
@@ -241,7 +241,7 @@ impl Jit {
     fn remove(&mut self, id: TranslationId) {
         let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
         self.jumps.forget(&gone.code);
-        if !gone.quick {
+        if gone.quick.is_none() {
             self.heat.give_back(gone.gpa, gone.mode);
         }
         if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
@@ -323,7 +323,7 @@ impl HotTier for Jit {
 
     fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
         let is_quick = match self.translation_of(gpa, mode) {
-            Some(installed) if !installed.quick => return,
+            Some(installed) if installed.quick.is_none() => return,
             known => known.is_some(),
         };
         let Some(heat) = self.warm(code, mode).block(linear).map(|block| block.heat) else { return };
@@ -363,7 +363,7 @@ impl HotTier for Jit {
             // Gone from here: its code was written meanwhile.
             let Some(pending) = self.pending.remove(done.number) else { continue };
             match done.outcome {
-                Ok(translation) => finished.extend(self.install(pending, translation, false)),
+                Ok(translation) => finished.extend(self.install(pending, translation, None)),
                 Err(error) => {
                     self.stats.failed += 1;
                     tracing::debug!(target: "rx86::jit", "{:#x}: {error}", pending.gpa);
@@ -428,6 +428,10 @@ impl HotTier for Jit {
         let hit: Vec<TranslationId> = ids.iter().copied().filter(is_hit).collect();
         self.stats.invalidated += hit.len() as u64;
         for &id in &hit {
+            let installed = self.installed.get(id.get() as usize - 1).and_then(Option::as_ref);
+            for &number in installed.and_then(|installed| installed.quick.as_deref()).unwrap_or_default() {
+                self.heat.restart(number);
+            }
             self.remove(id);
         }
         hit.len()

@@ -54,11 +54,17 @@ impl Heat {
         }
     }
 
-    /// There is none any more.
+    /// There is none any more: counting begins anew.
     pub(crate) fn give_back(&mut self, gpa: u64, mode: ModeKey) {
         if let Some(&number) = self.numbers.get(&(gpa, mode)) {
-            self.left[number as usize] = self.threshold;
+            self.restart(number);
         }
+    }
+
+    /// The node's code has changed: what was counted says nothing of it.
+    pub(crate) fn restart(&mut self, number: u32) {
+        self.counted[number as usize] = 0;
+        self.left[number as usize] = self.threshold;
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut i32 {
