@@ -67,6 +67,8 @@ struct Installed {
     checked: Option<(u64, u64)>,
     /// How often accesses were left to the interpreter only because they were looked up together.
     group_misses: u32,
+    /// The RIPs at which the jump cache may know it, the latest last.
+    remembered: Vec<u64>,
 }
 
 /// How many of those lead to a translation without groups.
@@ -84,7 +86,7 @@ pub struct Jit {
     arena: CodeArena,
     jumps: JumpCache,
     /// By `TranslationId - 1`.
-    installed: Vec<Option<Installed>>,
+    installed: Vec<Option<Box<Installed>>>,
     model: CpuModel,
     by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     by_page: FxHashMap<u64, Vec<TranslationId>>,
@@ -167,7 +169,7 @@ impl Jit {
             }
         }
         self.by_entry.insert((gpa, mode), id);
-        self.installed.push(Some(Installed {
+        self.installed.push(Some(Box::new(Installed {
             quick,
             code,
             calls: translation.calls,
@@ -178,13 +180,15 @@ impl Jit {
             pages: region.pages.iter().copied().filter(|&(distance, _)| distance != 0).collect(),
             checked: None,
             group_misses: 0,
-        }));
+            remembered: Vec::new(),
+        })));
         Some((gpa, mode, id))
     }
 
     /// Drops the translations of a segment.
     fn evict(&mut self, segment: Segment) {
-        let is_in = |slot: &Option<Installed>| slot.as_ref().is_some_and(|one| one.code.segment == segment);
+        let is_in =
+            |slot: &Option<Box<Installed>>| slot.as_ref().is_some_and(|one| one.code.segment == segment);
         let ids = (1..).map_while(TranslationId::new).zip(&self.installed);
         let evicted: Vec<TranslationId> = ids.filter(|(_, slot)| is_in(slot)).map(|(id, _)| id).collect();
         self.stats.evicted += evicted.len() as u64;
@@ -213,7 +217,7 @@ impl Jit {
 
     fn translation_of(&self, gpa: u64, mode: ModeKey) -> Option<&Installed> {
         let id = self.by_entry.get(&(gpa, mode))?;
-        self.installed.get(id.get() as usize - 1)?.as_ref()
+        self.installed.get(id.get() as usize - 1)?.as_deref()
     }
 
     fn warm<'a>(&'a self, code: &'a mut dyn CodeView, mode: ModeKey) -> Warm<'a> {
@@ -240,7 +244,9 @@ impl Jit {
 
     fn remove(&mut self, id: TranslationId) {
         let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
-        self.jumps.forget(&gone.code);
+        for rip in gone.remembered {
+            self.jumps.forget(rip, &gone.code);
+        }
         if gone.quick.is_none() {
             self.heat.give_back(gone.gpa, gone.mode);
         }
@@ -285,6 +291,16 @@ impl Installed {
         let rip = cpu.state.rip();
         let key = (cpu.mmu.generation(rip), rip);
         self.checked == Some(key) || self.check(cpu, key)
+    }
+
+    /// The jump cache is about to know the translation at `rip`, and no longer at the first of many others.
+    #[cold]
+    fn note_remembered(&mut self, rip: u64, jumps: &mut JumpCache) {
+        const MOST: usize = 8;
+        if self.remembered.len() >= MOST {
+            jumps.forget(self.remembered.remove(0), &self.code);
+        }
+        self.remembered.push(rip);
     }
 
     #[cold]
@@ -387,12 +403,11 @@ impl HotTier for Jit {
         }
         let heats = self.heat.as_mut_ptr();
         let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, budget, chains);
-        self.jumps.remember(
-            cpu.state.rip(),
-            context.tag_at(cpu.state.rip()),
-            &installed.code,
-            &installed.calls,
-        );
+        let rip = cpu.state.rip();
+        if !installed.remembered.contains(&rip) {
+            installed.note_remembered(rip, &mut self.jumps);
+        }
+        self.jumps.remember(rip, context.tag_at(rip), &installed.code, &installed.calls);
         let kind = leave_kind(self.thunks.enter(&mut context, &installed.code, &installed.calls));
         let group_missed = context.group_missed;
         let executed = (budget as i64).wrapping_sub(context.remaining) as u64;
@@ -423,12 +438,12 @@ impl HotTier for Jit {
         let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
         let is_hit = |id: &TranslationId| {
             let slot = self.installed.get(id.get() as usize - 1);
-            slot.and_then(Option::as_ref).is_some_and(|installed| overlaps(&installed.pieces, gpa, bytes))
+            slot.and_then(Option::as_deref).is_some_and(|installed| overlaps(&installed.pieces, gpa, bytes))
         };
         let hit: Vec<TranslationId> = ids.iter().copied().filter(is_hit).collect();
         self.stats.invalidated += hit.len() as u64;
         for &id in &hit {
-            let installed = self.installed.get(id.get() as usize - 1).and_then(Option::as_ref);
+            let installed = self.installed.get(id.get() as usize - 1).and_then(Option::as_deref);
             for &number in installed.and_then(|installed| installed.quick.as_deref()).unwrap_or_default() {
                 self.heat.restart(number);
             }
@@ -440,7 +455,7 @@ impl HotTier for Jit {
     fn pieces_of_page(&self, page: u64) -> Vec<(u64, u64)> {
         let installed = self.by_page.get(&page).into_iter().flatten();
         let of_installed = installed
-            .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_ref))
+            .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_deref))
             .flat_map(|installed| &installed.pieces);
         let of_installed = of_installed.copied().filter(|&(gpa, _)| gpa >> 12 == page);
         of_installed.chain(self.pending.pieces_of_page(page)).collect()
