@@ -12,11 +12,15 @@ use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
 use rx86_cpu::state::{F80, Segment, SegmentIndex, TableRegister, Vcpu, X87, bits};
 use rx86_jit::JitConfig;
+use rx86_kvm::KvmError;
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::Arc;
 
 /// More instructions than any program takes, its exception and repetitions included.
 const BUDGET: u64 = 100_000;
+
+/// How often an engine may come back before the end.
+const MOST_YIELDS: u32 = 100;
 
 // Guest physical places.
 const RAM_BYTES: u64 = 1 << 20;
@@ -95,6 +99,17 @@ impl EngineOracle {
         Self::new(memory, Box::new(engine))
     }
 
+    /// The host's processor through Linux's KVM; the error says why it cannot be had.
+    ///
+    /// # Panics
+    /// If the host has no memory for the machine.
+    pub fn kvm() -> Result<Self, KvmError> {
+        let memory = GuestMemory::new(RAM_BYTES).expect("a megabyte of guest memory");
+        let board = Box::new(BareBoard::default());
+        let engine = rx86_kvm::open(memory.clone(), board, &CpuModel::max(), Attention::default())?;
+        Ok(Self::new(memory, engine))
+    }
+
     /// `engine`, which must run on `memory` of at least a megabyte.
     pub fn new(memory: Arc<GuestMemory>, mut engine: Box<dyn X86Ops>) -> Self {
         let start = start_state(engine.state());
@@ -164,8 +179,11 @@ impl EngineOracle {
         load(&mut state, &program.state, program.ip());
         self.engine.load_state(&state);
         let mut exit = self.engine.run(BUDGET);
-        if exit == Exit::Yield {
-            // Nobody is waiting at the border of a repeated string instruction.
+        for _ in 0..MOST_YIELDS {
+            if exit != Exit::Yield {
+                break;
+            }
+            // Nobody is waiting at the border of a repeated string instruction, nor after the time that KVM gives.
             exit = self.engine.run(BUDGET);
         }
         self.write(CODE_GPA + program.at as u64, &vec![0xcc; program.code.len()]);
