@@ -75,6 +75,8 @@ pub struct Jit {
     ungrouped: FxHashSet<(u64, ModeKey)>,
     stats: TierStats,
     watch: Watch,
+    /// Instructions of the longest translation so far. None executes more of them before it looks at what is left.
+    longest: u64,
 }
 
 /// The engine: the interpreter with the JIT above it.
@@ -103,6 +105,7 @@ impl Jit {
             ungrouped: FxHashSet::default(),
             stats: TierStats::default(),
             watch,
+            longest: 0,
             config,
         })
     }
@@ -120,6 +123,7 @@ impl Jit {
         let Pending { gpa, mode, region } = pending;
         self.stats.regions += 1;
         self.stats.guest_instructions += u64::from(translation.instructions);
+        self.longest = self.longest.max(translation.instructions.into());
         self.stats.host_bytes += code.bytes as u64;
         self.watch.installed(&Installation {
             gpa,
@@ -304,6 +308,10 @@ impl HotTier for Jit {
             }
             LeaveKind::Exception => context.take_exception().map_or(TierExit::Interpret, TierExit::Exception),
         }
+    }
+
+    fn overrun(&self) -> u64 {
+        self.longest
     }
 
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
