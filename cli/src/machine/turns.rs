@@ -89,7 +89,7 @@ impl Turns {
     fn next_length(&mut self) -> u64 {
         let number = split_mix(&mut self.random);
         let (least, most) = USUAL;
-        if number % SHORT_EVERY == 0 {
+        if number.is_multiple_of(SHORT_EVERY) {
             1 + (number >> 8) % SHORT
         } else {
             least + (number >> 8) % (most - least)
@@ -185,8 +185,10 @@ impl Machine {
         let shared = self.shared.clone();
         let engine = &mut self.processors[turns.current].engine;
         let before = engine.stats().instructions;
-        let exit = engine.run_exactly(turns.budget());
+        let budget = turns.budget();
+        let exit = engine.run_exactly(budget);
         let done = engine.stats().instructions - before;
+        assert!(done <= budget, "an engine that is to stop behind {budget} instructions has executed {done}");
         engine.set_a20(shared.a20.load(Ordering::Relaxed));
         turns.left -= done;
         turns.done += done;

@@ -119,6 +119,9 @@ impl<T: HotTier> Interpreter<T> {
         cpu.block_limit = block.ops.len();
         if EXACT {
             let left = end.saturating_sub(cpu.stats.instructions);
+            if left == 0 {
+                return Ok(());
+            }
             cpu.block_limit = cpu.block_limit.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
         cpu.stats.blocks_executed += 1;

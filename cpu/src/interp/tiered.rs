@@ -17,13 +17,6 @@ impl<T: HotTier> Interpreter<T> {
         id: BlockId,
         end: u64,
     ) -> Result<(), Exception> {
-        let mut budget = end.saturating_sub(self.cpu.stats.instructions);
-        if EXACT {
-            budget = budget.saturating_sub(self.tier.overrun());
-            if budget == 0 {
-                return self.execute::<EXACT>(id, end);
-            }
-        }
         let Some(block) = self.blocks.get_mut(id) else { return Ok(()) };
         if block.translation.is_none() {
             block.heat = block.heat.saturating_add(1);
@@ -36,6 +29,13 @@ impl<T: HotTier> Interpreter<T> {
         let Some(translation) = self.blocks.get(id).and_then(|block| block.translation) else {
             return self.execute::<EXACT>(id, end);
         };
+        let mut budget = end.saturating_sub(self.cpu.stats.instructions);
+        if EXACT {
+            budget = budget.saturating_sub(self.tier.overrun());
+            if budget == 0 {
+                return self.execute::<EXACT>(id, end);
+            }
+        }
         // Anything but zero: instructions that want the block to end set it to zero.
         self.cpu.block_limit = usize::MAX;
         let chains = !self.window_requested && self.unsettled.is_empty();
