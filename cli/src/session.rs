@@ -1,15 +1,18 @@
 //! One run of a machine from the command line: terminal, signals, counters, exit status.
 
-use crate::args::{CpuChoice, MachineArgs, StatsFormat};
-use crate::console::{Remote, spawn_input};
+use crate::args::{CpuChoice, DeterministicArgs, MachineArgs, StatsFormat};
+use crate::console::{InputMode, Remote, spawn_input};
 use crate::exit_status;
 use crate::image::Image;
-use crate::machine::{Machine, MachineConfig, Outcome, Protocol};
+use crate::machine::{Machine, MachineConfig, Outcome, Protocol, StateHashes, Turns};
+use crate::recording::{Input, Recorder, Recording};
 use crate::stats::Stats;
 use crate::terminal::{self, RawTerminal};
 use crate::trace;
 use anyhow::{Context, Result, bail};
 use rx86_cpu::features::CpuModel;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +38,14 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         trace::install(list, args.trace_file.as_deref(), terminal::is_interactive())?;
     }
     let cpu = cpu_model(args);
+    let (seed, mut turns) = match &args.deterministic {
+        wanted if wanted.is_wanted() => {
+            let (seed, turns) = deterministic(wanted, args.seed)?;
+            (seed, Some(turns))
+        }
+        _ => (args.seed.unwrap_or_else(seed_from_clock), None),
+    };
+    let for_guest = turns.is_none() || args.deterministic.record.is_some();
     let mut machine = Machine::new(MachineConfig {
         memory_bytes: args.memory,
         kernel: images.kernel,
@@ -47,15 +58,16 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         cpus: args.cpus,
         debug_exit: args.debug_exit,
         no_reboot: args.no_reboot,
-        seed: args.seed.unwrap_or_else(seed_from_clock),
-        by_hand: false,
+        seed,
+        by_hand: turns.is_some(),
     })?;
     let remote = machine.remote();
     ctrlc::set_handler(move || stop_surely(&remote)).context("cannot listen for signals")?;
     let terminal = RawTerminal::enter()?;
-    spawn_input(machine.remote(), terminal.is_active(), stop_surely);
+    let mode = InputMode { terminal: terminal.is_active(), for_guest };
+    spawn_input(machine.remote(), mode, stop_surely);
     let start = Instant::now();
-    let outcome = machine.run();
+    let outcome = drive(&mut machine, turns.as_mut());
     let elapsed = start.elapsed();
     drop(terminal);
     let outcome = outcome?;
@@ -65,6 +77,51 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         None => {}
     }
     Ok(report(outcome))
+}
+
+/// Runs the machine to its end, however often it is paused meanwhile.
+fn drive(machine: &mut Machine, mut turns: Option<&mut Turns>) -> Result<Outcome> {
+    let remote = machine.remote();
+    loop {
+        let outcome = match &mut turns {
+            Some(turns) => machine.run_in_turns(turns)?,
+            None => machine.run()?,
+        };
+        if !matches!(outcome, Outcome::Paused) {
+            return Ok(outcome);
+        }
+        if remote.take_show() {
+            let line_end = if terminal::is_interactive() { "\r\n" } else { "\n" };
+            eprint!("{line_end}{}", machine.state_text().replace('\n', line_end));
+        }
+        remote.wait_until_resumed();
+    }
+}
+
+/// The seed and the turns of a deterministic run.
+fn deterministic(args: &DeterministicArgs, seed: Option<u64>) -> Result<(u64, Turns)> {
+    let create = |path: &Path| -> Result<Box<dyn Write + Send>> {
+        let file = File::create(path).with_context(|| format!("cannot write '{}'", path.display()))?;
+        Ok(Box::new(BufWriter::new(file)))
+    };
+    let seed = seed.unwrap_or(1);
+    let (seed, input) = match (&args.record, &args.replay) {
+        (Some(path), _) => (seed, Input::Record(Recorder::new(create(path)?, seed))),
+        (None, Some(path)) => {
+            let recording = Recording::open(path)?;
+            (recording.seed, Input::Replay(recording))
+        }
+        (None, None) => (seed, Input::None),
+    };
+    let mut turns = Turns::new(seed, input);
+    if let Some(every) = args.state_hash_every {
+        let to = match &args.state_hash_file {
+            Some(path) => create(path)?,
+            None => Box::new(io::stderr()),
+        };
+        turns.set_hashes(StateHashes::new(every, to));
+    }
+    Ok((seed, turns))
 }
 
 /// The processor that was asked for; tells what the user may not expect of it.
@@ -106,7 +163,7 @@ fn report(outcome: Outcome) -> u8 {
             );
             exit_status::HALTED_FOR_GOOD
         }
-        Outcome::Stopped => {
+        Outcome::Stopped | Outcome::Paused => {
             if terminal::is_interactive() {
                 // The guest's cursor is anywhere; the shell's prompt wants a line of its own.
                 eprintln!("\nrx86: stopped");

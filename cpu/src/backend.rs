@@ -273,6 +273,12 @@ pub trait X86Ops: Send {
         Exit::Failed
     }
 
+    /// Runs until something needs the machine or exactly `budget` instructions are retired; events behind the last one wait
+    /// for the next call. Backends that can do this can `step`.
+    fn run_exactly(&mut self, _budget: u64) -> Exit {
+        Exit::Failed
+    }
+
     /// Why the backend cannot go on, if a host call failed.
     fn failure(&self) -> Option<&str> {
         None

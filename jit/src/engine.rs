@@ -96,6 +96,8 @@ pub struct Jit {
     ungrouped: FxHashSet<(u64, ModeKey)>,
     stats: TierStats,
     watch: Watch,
+    /// Instructions of the longest translation so far. None executes more of them before it looks at what is left.
+    longest: u64,
 }
 
 /// The engine: the interpreter with the JIT above it.
@@ -128,6 +130,7 @@ impl Jit {
             ungrouped: FxHashSet::default(),
             stats: TierStats::default(),
             watch,
+            longest: 0,
             config,
         })
     }
@@ -154,6 +157,7 @@ impl Jit {
         if quick.is_none() {
             self.heat.take_over(gpa, mode);
         }
+        self.longest = self.longest.max(translation.instructions.into());
         self.watch.installed(&Installation {
             gpa,
             mode,
@@ -429,6 +433,10 @@ impl HotTier for Jit {
             }
             LeaveKind::Exception => context.take_exception().map_or(TierExit::Interpret, TierExit::Exception),
         }
+    }
+
+    fn overrun(&self) -> u64 {
+        self.longest
     }
 
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {

@@ -198,7 +198,7 @@ impl Environment for VcpuEnvironment {
     }
 
     fn tsc(&mut self) -> u64 {
-        self.shared.clock.now_ns()
+        self.shared.clock.look_ns()
     }
 
     fn tsc_hz(&self) -> u64 {
@@ -211,18 +211,27 @@ impl Environment for VcpuEnvironment {
 
     fn tsc_and_ns(&mut self) -> (u64, u64) {
         const { assert!(TSC_HZ == 1_000_000_000) };
-        let now = self.shared.clock.now_ns();
+        let now = self.shared.clock.look_ns();
         (now, now)
     }
 
     fn relax(&mut self) {
-        if self.cpu_count() > 1 {
+        if self.cpu_count() < 2 {
+            return;
+        }
+        if self.shared.clock.is_by_hand() {
+            self.shared.rest(self.cpu, 0);
+        } else {
             std::thread::yield_now();
         }
     }
 
     fn rest(&mut self, limit_ns: u64) {
-        self.attention().sleep(u32::MAX, Duration::from_nanos(limit_ns));
+        if self.shared.clock.is_by_hand() {
+            self.shared.rest(self.cpu, limit_ns);
+        } else {
+            self.attention().sleep(u32::MAX, Duration::from_nanos(limit_ns));
+        }
     }
 
     fn end_halt(&mut self, apic_id: u32) {

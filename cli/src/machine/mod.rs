@@ -6,10 +6,14 @@ mod processor;
 mod report;
 mod run;
 mod shared;
+mod state_hash;
 mod stepped;
 mod stolen;
+mod turns;
 
 pub use report::TripleFault;
+pub use state_hash::{StateDigest, StateHashes};
+pub use turns::Turns;
 
 use crate::console::{Output, Remote};
 use crate::image::{Image, Role};
@@ -101,8 +105,8 @@ pub struct MachineConfig {
     pub no_reboot: bool,
     /// Seeds RDRAND and the kernel's random number generator.
     pub seed: u64,
-    /// Time stands until `Machine::set_time` moves it, and external interrupts wait for `Machine::let_interrupts_in`:
-    /// two runs are the same.
+    /// Time stands until `Machine::set_time` moves it, and external interrupts wait for `Machine::let_interrupts_in`; or
+    /// `Machine::run_in_turns` does both. Two runs are the same.
     pub by_hand: bool,
 }
 
@@ -121,6 +125,8 @@ pub enum Outcome {
     HaltedForGood(u64),
     /// Somebody stopped the machine from outside, or nobody reads its console any more.
     Stopped,
+    /// Somebody wants the machine to stand still for a while.
+    Paused,
 }
 
 /// A PC.

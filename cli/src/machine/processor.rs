@@ -67,8 +67,8 @@ impl Processor {
         }
     }
 
-    /// Writes what the guest has printed.
-    fn flush(&mut self) {
+    /// Writes what the guest has printed; an output that nobody reads ends the run.
+    pub(super) fn flush(&mut self) {
         let Err(error) = self.output.flush() else { return };
         let outcome = match error.kind() {
             io::ErrorKind::BrokenPipe => Ok(Outcome::Stopped),
@@ -77,17 +77,23 @@ impl Processor {
         self.shared.end(Ending::Outcome(outcome));
     }
 
-    /// Sleeps until the halt may be over, the local APIC's timer or `deadline` is due, or somebody wants the thread.
-    fn halt(&mut self, deadline: Option<u64>) {
+    /// The flags that end the halt that it is in.
+    pub(super) fn wakes(&mut self) -> u32 {
         let state = self.engine.state();
-        let rip = state.rip();
-        let mut wakes = Attention::KICK | Attention::INIT;
+        let mut wakes = Attention::INIT;
         if state.activity != Activity::WaitForSipi {
             wakes |= Attention::NMI | Attention::UNHALT;
             if state.flags.system & bits::RFLAGS_IF != 0 {
                 wakes |= Attention::INTERRUPT;
             }
         }
+        wakes
+    }
+
+    /// Sleeps until the halt may be over, the local APIC's timer or `deadline` is due, or somebody wants the thread.
+    fn halt(&mut self, deadline: Option<u64>) {
+        let rip = self.engine.state().rip();
+        let wakes = self.wakes() | Attention::KICK;
         if wakes & Attention::INTERRUPT != 0 {
             if !lock(&self.shared.board).pending(self.number) {
                 self.sleep(wakes, deadline);

@@ -72,9 +72,10 @@ impl<T: HotTier> Interpreter<T> {
         &mut self.cpu
     }
 
-    /// Runs blocks until something needs the machine or about `budget` instructions are retired. A guest whose handlers
-    /// fault at their first instruction retires none: after as many faults, and a few more, its run ends too.
-    fn run_blocks(&mut self, budget: u64) -> Exit {
+    /// Runs blocks until something needs the machine or about `budget` instructions are retired; if `EXACT`, no more than
+    /// those, and nothing is done behind the last of them. A guest whose handlers fault at their first instruction retires
+    /// none: after as many faults, and a few more, its run ends too.
+    fn run_blocks<const EXACT: bool>(&mut self, budget: u64) -> Exit {
         const FEW: u64 = 64;
         let mut faults_left = budget.saturating_add(FEW);
         let end = self.cpu.stats.instructions.saturating_add(budget);
@@ -82,6 +83,9 @@ impl<T: HotTier> Interpreter<T> {
         self.cpu.end_block();
         self.take_finished();
         loop {
+            if EXACT && self.cpu.stats.instructions >= end {
+                return Exit::Yield;
+            }
             if (self.cpu.block_limit == 0 || self.stepping || self.cpu.attention.peek() != 0)
                 && let Some(exit) = self.between_blocks()
             {
@@ -94,8 +98,8 @@ impl<T: HotTier> Interpreter<T> {
                 self.step_next()
             } else {
                 match self.next_block() {
-                    Ok(id) if T::ACTIVE => self.execute_tiered(id, end),
-                    Ok(id) => self.execute(id),
+                    Ok(id) if T::ACTIVE => self.execute_tiered::<EXACT>(id, end),
+                    Ok(id) => self.execute::<EXACT>(id, end),
                     Err(exception) => Err(exception),
                 }
             };
@@ -107,14 +111,21 @@ impl<T: HotTier> Interpreter<T> {
         }
     }
 
-    /// Executes a block to its end or to the first operation that ends it. On an exception RIP is that of the faulting
-    /// instruction.
+    /// Executes a block to its end or to the first operation that ends it; if `EXACT`, no further than to `end` instructions.
+    /// On an exception RIP is that of the faulting instruction.
     #[inline(always)]
-    fn execute(&mut self, id: BlockId) -> Result<(), Exception> {
+    fn execute<const EXACT: bool>(&mut self, id: BlockId, end: u64) -> Result<(), Exception> {
         self.last = Some(id);
         let cpu = &mut self.cpu;
         let Some(block) = self.blocks.get(id) else { return Ok(()) };
         cpu.block_limit = block.ops.len();
+        if EXACT {
+            let left = end.saturating_sub(cpu.stats.instructions);
+            if left == 0 {
+                return Ok(());
+            }
+            cpu.block_limit = cpu.block_limit.min(usize::try_from(left).unwrap_or(usize::MAX));
+        }
         cpu.stats.blocks_executed += 1;
         let mut done = 0;
         while let Some(InterpOp { run, op }) = block.ops.get(done) {

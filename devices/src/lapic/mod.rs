@@ -328,6 +328,42 @@ impl LocalApic {
         timer::Mode::from_lvt(self.lvt[Lvt::Timer as usize])
     }
 
+    /// All that it remembers, as numbers, for a comparison of states.
+    pub fn state_words(&self) -> impl Iterator<Item = u64> {
+        let Self {
+            id,
+            apic_base,
+            bootstrap,
+            tpr,
+            irr,
+            isr,
+            tmr,
+            ldr,
+            dfr,
+            svr,
+            esr,
+            errors,
+            icr,
+            lvt,
+            lint_high,
+            timer,
+            ext_int,
+            events,
+            outbox,
+            attention: _,
+        } = self;
+        let narrow = [*id, (*tpr).into(), *ldr, *dfr, *svr, *esr, *errors, outbox.len() as u32];
+        let CpuEvents { nmi, init, sipi } = *events;
+        let bits = [*bootstrap, lint_high[0], lint_high[1], *ext_int, nmi, init];
+        let words = [irr, isr, tmr].into_iter().flat_map(|vectors| vectors.0).chain(*lvt).chain(narrow);
+        let sipi = sipi.map_or(u64::MAX, u64::from);
+        [*apic_base, *icr, sipi]
+            .into_iter()
+            .chain(timer.state_words())
+            .chain(words.map(u64::from))
+            .chain(bits.map(u64::from))
+    }
+
     fn raise_if_pending(&self) {
         if self.pending_vector().is_some() {
             self.attention.raise(Attention::INTERRUPT);
