@@ -7,8 +7,11 @@ pub mod attention;
 mod code;
 pub mod memory;
 pub mod mmu;
+#[cfg(all(test, loom))]
+mod models;
 pub mod paging;
 mod space;
+mod sync;
 pub mod tlb;
 
 pub use access::{Access, View};
