@@ -172,8 +172,7 @@ fn every_delivery_mode_arrives_by_every_address() {
     const SIPI_VECTOR: u8 = 0x9a;
     let none = CpuEvents::default();
     for mode in [Flat, Cluster, X2Apic] {
-        let logical = if mode == Flat { 1 << 2 } else { 0x4 };
-        for (destination, addressing) in [(2, 0), (logical, LOGICAL)] {
+        for (destination, addressing) in [(2, 0), (1 << 2, LOGICAL)] {
             for (command, vector, events, flag) in [
                 (0x000, Some(SIPI_VECTOR), none, Attention::INTERRUPT),
                 (0x100, Some(SIPI_VECTOR), none, Attention::INTERRUPT),
