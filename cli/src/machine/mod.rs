@@ -2,6 +2,7 @@
 
 mod clock;
 mod environment;
+mod halt_poll;
 mod processor;
 mod report;
 mod run;
@@ -21,6 +22,7 @@ use crate::initrd::inspect::inspect;
 use anyhow::{Context, Result, ensure};
 use clock::GuestClock;
 use environment::{VcpuEnvironment, split_mix};
+use halt_poll::HaltPoll;
 use processor::Processor;
 use rx86_cpu::backend::{EngineStats, X86Ops};
 use rx86_cpu::cpu::Cpu;
@@ -157,7 +159,9 @@ impl Machine {
                 let environment = Box::new(VcpuEnvironment::new(shared.clone(), number, config.seed));
                 let lapic = lock(&shared.board).lapic(number);
                 let engine = engine(&config, &memory, environment, &attentions[number])?;
-                Ok(Processor { number, engine, lapic, shared: shared.clone(), output: output.clone() })
+                let halt_poll = HaltPoll::new(config.cpus as usize);
+                let (shared, output) = (shared.clone(), output.clone());
+                Ok(Processor { number, engine, lapic, shared, output, halt_poll })
             })
             .collect::<Result<Vec<_>>>()?;
         let remote = Remote::new(attentions[0].clone());

@@ -1,6 +1,7 @@
 //! One vCPU on its thread: executing, its local APIC's timer, and sleep while the guest halts.
 
 use super::Outcome;
+use super::halt_poll::HaltPoll;
 use super::report::TripleFault;
 use super::shared::{EndOnPanic, Ending, Shared, lock};
 use crate::console::Output;
@@ -28,6 +29,7 @@ pub(super) struct Processor {
     pub(super) lapic: Arc<Mutex<LocalApic>>,
     pub(super) shared: Arc<Shared>,
     pub(super) output: Output,
+    pub(super) halt_poll: HaltPoll,
 }
 
 impl Processor {
@@ -110,13 +112,13 @@ impl Processor {
         self.shared.wake_up(self.number);
     }
 
-    fn sleep(&self, wakes: u32, deadline: Option<u64>) {
+    fn sleep(&mut self, wakes: u32, deadline: Option<u64>) {
         let timer = lock(&self.lapic).next_deadline_ns();
         let next = timer.into_iter().chain(deadline).min();
         let left = next.map_or(LONGEST_SLEEP_NS, |at| at.saturating_sub(self.shared.clock.now_ns()));
         if left > 0 {
             let limit = Duration::from_nanos(left.min(LONGEST_SLEEP_NS));
-            self.shared.attentions[self.number].sleep(wakes, limit);
+            self.halt_poll.wait(&self.shared.attentions[self.number], wakes, limit);
         }
     }
 }

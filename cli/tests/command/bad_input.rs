@@ -55,6 +55,19 @@ fn kernels_that_are_none() {
 }
 
 #[test]
+fn numbers_of_processors_that_cannot_be() {
+    let folder = Folder::new("processors");
+    let kernel = folder.file("kernel", &bzimage(&[0xf4]));
+    for (cpus, engine, parts) in [
+        ("2", "kvm", ["kvm engine runs one processor", "--engine jit"]),
+        ("0", "jit", ["--cpus", "0"]),
+        ("65", "jit", ["--cpus", "64"]),
+    ] {
+        assert_refused(&["--kernel", &kernel, "--cpus", cpus, "--engine", engine], &parts);
+    }
+}
+
+#[test]
 fn initrds_that_are_none() {
     let folder = Folder::new("initrds");
     let kernel = folder.file("kernel", &bzimage(&[0xf4]));

@@ -4,11 +4,14 @@
 //! has for its own CPU beyond vectors waits in [`CpuEvents`]. In either case, and whenever a vector may have become
 //! deliverable, a bit of the CPU's [`Attention`] is raised.
 
+mod bus;
 mod delivery;
 mod message;
 mod registers;
 mod timer;
 
+#[cfg(test)]
+mod bus_tests;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +21,8 @@ use rx86_softmmu::Attention;
 
 use crate::device::Clock;
 
+pub use bus::LocalApics;
+pub(crate) use bus::lock;
 pub use message::{DeliveryMode, Destination, InterruptMessage};
 pub use timer::{TIMER_HZ, TscClock};
 

@@ -3,8 +3,8 @@
 
 pub mod bare;
 pub mod debian;
-pub mod pair;
 pub mod program;
 pub mod residency;
+pub mod rounds;
 pub mod runner;
 pub mod tool;
