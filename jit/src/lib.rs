@@ -1,14 +1,16 @@
-//! The JIT: guest instructions to host code through Cranelift.
+//! The JIT: guest instructions to host code, quickly at first, through Cranelift where that pays.
 //!
 //! `engine` gives an `X86Ops` engine: the interpreter with this crate's `Jit` above it as its hot tier
 //! (`rx86_cpu::interp::tier`). Only 64-bit code without alignment checks is translated; the interpreter has the rest.
 //!
 //! # From hot code to a translation
 //!
-//! The interpreter counts how often it executes a block. At the threshold `Jit::translate` grows a *region* from it
-//! (`region`): along direct jumps, branches and calls, as far as blocks are hot enough, a called function once for every
-//! call. The `worker` thread translates regions, the hottest first (`compiler`), while the guest goes on. What is finished is
-//! given to the block it begins with, and the next execution of that block enters it (`engine`).
+//! The interpreter counts how often it executes a block. At the first threshold `Jit::translate` grows a small *region* from
+//! it (`region`), and the quick tier makes host code of that at once (`quick`), where it knows the host. Such code goes on
+//! counting (`heat`). At the second threshold the block grows into a larger region: along direct jumps, branches and calls,
+//! as far as blocks are hot enough, a called function once for every call. The `worker` thread translates regions through
+//! Cranelift, the hottest first (`compiler`), while the guest goes on. What is finished is given to the block it begins
+//! with, and the next execution of that block enters it (`engine`); quick code that comes to it jumps there.
 //!
 //! # How a meaning becomes code
 //!
