@@ -2,7 +2,7 @@
 
 use crate::code::{CodeArena, HostCode};
 use crate::compiler::{CompileError, Compiler, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind};
+use crate::context::{Call, JitContext, LeaveKind, place_calls};
 use crate::jumps::JumpCache;
 use crate::region::Region;
 use crate::thunks::Thunks;
@@ -74,10 +74,11 @@ impl Compiler {
         mode: ModeKey,
         model: &CpuModel,
     ) -> Result<CompiledBlock, CompileError> {
-        let translation = self.translate(region, mode, model)?;
+        let mut translation = self.translate(region, mode, model)?;
         let mut memory = CodeArena::new(0)?;
         let code =
             memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
+        place_calls(&mut translation.calls, code.start);
         Ok(CompiledBlock {
             memory,
             code,

@@ -2,7 +2,7 @@
 
 use crate::code::{CodeArena, HostCode, Segment};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind, tag_of};
+use crate::context::{Call, JitContext, LeaveKind, place_calls, tag_of};
 use crate::dump::Installation;
 use crate::exits;
 use crate::jumps::JumpCache;
@@ -110,12 +110,13 @@ impl Jit {
     fn install(
         &mut self,
         pending: Pending,
-        translation: Translation,
+        mut translation: Translation,
     ) -> Option<(u64, ModeKey, TranslationId)> {
         if let Some(segment) = self.arena.make_room(translation.code.len()) {
             self.evict(segment);
         }
         let code = self.arena.add(&translation.code).ok()??;
+        place_calls(&mut translation.calls, code.start);
         let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
         let Pending { gpa, mode, region } = pending;
         self.stats.regions += 1;
