@@ -2,7 +2,7 @@
 
 use crate::code::{CodeArena, HostCode};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind};
+use crate::context::{Call, JitContext, LeaveKind, place_calls};
 use crate::heat::Heat;
 use crate::jumps::JumpCache;
 use crate::quick::QuickCompiler;
@@ -91,10 +91,15 @@ impl Compiler {
         Some(translation.and_then(|translation| self.enterable(translation, mode)))
     }
 
-    fn enterable(&mut self, translation: Translation, mode: ModeKey) -> Result<CompiledBlock, CompileError> {
+    fn enterable(
+        &mut self,
+        mut translation: Translation,
+        mode: ModeKey,
+    ) -> Result<CompiledBlock, CompileError> {
         let mut memory = CodeArena::new(0)?;
         let code =
             memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
+        place_calls(&mut translation.calls, code.start);
         Ok(CompiledBlock {
             memory,
             code,

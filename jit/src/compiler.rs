@@ -11,6 +11,7 @@ use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
 use crate::vector::HostVectors;
 use crate::vector::plan::Plan;
+use crate::x87::run::Run;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
@@ -145,8 +146,15 @@ impl Compiler {
         };
         let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
         let translator = Translator::new(builder, signatures, region.predecessors(), plan, host);
-        let mut work =
-            Work { translator, grouped: region.grouped, mode, model, calls: Vec::new(), instructions: 0 };
+        let mut work = Work {
+            translator,
+            grouped: region.grouped,
+            mode,
+            model,
+            calls: Vec::new(),
+            runs: Vec::new(),
+            instructions: 0,
+        };
         // A node that its turn finds unreached may be reached from a later one.
         while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
             let offset_of_node = |other: usize| region.nodes[other].offset;
@@ -163,11 +171,12 @@ impl Compiler {
             }
             work.translator.end_node(&region.nodes[node].successors, offset_of_node);
         }
-        let Work { translator, calls, instructions, .. } = work;
+        let Work { translator, mut calls, runs, instructions, .. } = work;
         let extent = translator.extent();
         translator.finish().finalize(self.isa.frontend_config());
         dead_code::remove(&mut self.context.func);
-        let code = self.code(instructions as usize)?;
+        let mut code = self.code(instructions as usize)?;
+        append_runs(&mut code, &runs, &mut calls);
         let is_kept = self.keep_clif.is_some_and(|regions| regions.contains(region));
         let clif = is_kept.then(|| self.context.func.display().to_string());
         Ok(Translation { code, calls: calls.into(), extent, instructions, clif })
@@ -185,6 +194,15 @@ impl Compiler {
     }
 }
 
+/// Puts the host code of runs behind the translation's own, where their calls find it.
+fn append_runs(code: &mut Vec<u8>, runs: &[(usize, Run)], calls: &mut [Call]) {
+    for (call, run) in runs {
+        code.resize(code.len().next_multiple_of(16), 0);
+        calls[*call].host = code.len() as u64;
+        code.extend(run.host_code());
+    }
+}
+
 /// A code generator for this architecture, with the features of this processor or the least that there is.
 fn isa_of_host(native: bool) -> Result<isa::Builder, CompileError> {
     cranelift_native::builder_with_options(native).map_err(|why| CompileError::Host(why.to_owned()))
@@ -197,6 +215,8 @@ struct Work<'a> {
     mode: ModeKey,
     model: &'a CpuModel,
     calls: Vec<Call>,
+    /// The runs of x87 instructions, each with the number of its call.
+    runs: Vec<(usize, Run)>,
     instructions: u32,
 }
 
@@ -207,6 +227,11 @@ impl Work<'_> {
         self.translator.begin_node(number, node.offset, NodeGroups::new(groups));
         let mut done = 0;
         while done < node.bytes.len() {
+            if let Some((length, count)) = self.x87_run(&node.bytes[done..]) {
+                done += length;
+                self.instructions += count;
+                continue;
+            }
             match self.instruction(&node.bytes[done..]) {
                 Ok(length) => done += length,
                 Err(failure) => {
@@ -217,6 +242,22 @@ impl Work<'_> {
             self.instructions += 1;
         }
         None
+    }
+
+    /// Translates the run of x87 instructions that comes next, if there is one; returns its length and how many they are.
+    fn x87_run(&mut self, bytes: &[u8]) -> Option<(usize, u32)> {
+        if self.translator.in_sti_shadow {
+            return None;
+        }
+        let run = Run::begin(bytes, self.mode, self.model)?;
+        let interpreted = decode::<Cpu>(bytes, self.mode, self.model).ok()?;
+        let (Semantics::Inline(first) | Semantics::Hard(first)) = interpreted.semantics;
+        let index = self.calls.len();
+        self.calls.push(Call { run: first, op: interpreted.op, floating: true, host: 0 });
+        self.translator.x87_run(&run, index);
+        let done = (run.bytes(), run.instructions() as u32);
+        self.runs.push((index, run));
+        Some(done)
     }
 
     /// Translates one instruction; returns its length.
@@ -237,7 +278,7 @@ impl Work<'_> {
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;
         let (Semantics::Inline(run) | Semantics::Hard(run)) = interpreted.semantics;
         let floating = is_floating(&bytes[..length], decoded.contained);
-        let call = Call { run, op: interpreted.op, floating };
+        let call = Call { run, op: interpreted.op, floating, host: 0 };
         self.translator.call_function(&call, self.calls.len(), &bytes[..length], decoded.contained);
         self.calls.push(call);
         Ok(length)

@@ -2,7 +2,7 @@
 
 use crate::code::{CodeArena, HostCode, Segment};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind};
+use crate::context::{Call, JitContext, LeaveKind, place_calls};
 use crate::dump::Installation;
 use crate::exits;
 use crate::heat::Heat;
@@ -138,13 +138,14 @@ impl Jit {
     fn install(
         &mut self,
         pending: Pending,
-        translation: Translation,
+        mut translation: Translation,
         quick: Option<Box<[u32]>>,
     ) -> Option<(u64, ModeKey, TranslationId)> {
         if let Some(segment) = self.arena.make_room(translation.code.len()) {
             self.evict(segment);
         }
         let code = self.arena.add(&translation.code).ok()??;
+        place_calls(&mut translation.calls, code.start);
         let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
         let Pending { gpa, mode, region } = pending;
         if let Some(&replaced) = self.by_entry.get(&(gpa, mode)) {

@@ -21,9 +21,9 @@
 //! `m.load(op)` a probe of the software TLB and a host load. Rust's own control flow in a meaning (a width, an operand
 //! shape) is decided while translating and leaves no trace in the code; what depends on guest values goes through
 //! `select`. So there is nothing to write, and nothing that can differ, when an instruction is added. What has no meaning in
-//! micro-operations (x87, some of SSE, system instructions) is a call of the function that the interpreter runs (`calls`):
+//! micro-operations (some of SSE, system instructions) is a call of the function that the interpreter runs (`calls`):
 //! what the instruction uses is stored before and loaded after. A few are translated by hand: divisions (`divide`), and the
-//! system instructions of every system call (`system`).
+//! system instructions of every system call (`system`). x87 and MMX instructions are executed by the host's x87 (`x87`).
 //!
 //! Accesses by the same registers that lie close together share one probe, which proves the page for all of them (`groups`).
 //!
@@ -91,6 +91,7 @@ mod translator;
 mod vector;
 mod watch;
 mod worker;
+mod x87;
 
 pub use block::{BlockExit, CompiledBlock, ExitKind};
 pub use compiler::{CompileError, Compiler};

@@ -124,7 +124,7 @@ impl QuickCompiler {
                 let (Semantics::Inline(run) | Semantics::Hard(run)) = decoded.semantics;
                 let floating = is_floating(&bytes[..length], decoded.contained);
                 self.recorder.call_function(&decoded.op, calls.len());
-                calls.push(Call { run, op: decoded.op, floating });
+                calls.push(Call { run, op: decoded.op, floating, host: 0 });
             }
             at += length;
         }

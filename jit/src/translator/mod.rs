@@ -10,6 +10,7 @@ use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
 use crate::vector::plan::Plan;
 use crate::vector::{DirtyVectors, HeldVectors, HostVectors, Vectors};
+use crate::x87::NodeX87;
 use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{
     AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, SigRef, Value,
@@ -171,6 +172,7 @@ pub(crate) struct Translator<'a> {
     node: usize,
     pub(crate) held: Held,
     pub(crate) vectors: Vectors,
+    pub(crate) x87: NodeX87,
     /// `held` as it was before the current instruction.
     before: Held,
     /// The current instruction's first byte, and the one behind it, from the region's first.
@@ -258,6 +260,7 @@ impl<'a> Translator<'a> {
             node: 0,
             held: Held::NOTHING,
             vectors,
+            x87: NodeX87::default(),
             before: Held::NOTHING,
             start: 0,
             end: 0,
