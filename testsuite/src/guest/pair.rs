@@ -6,7 +6,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// Where the second processor starts: the page that is its start-up IPI's vector.
-const TRAMPOLINE: u64 = 0x8000;
+pub(super) const TRAMPOLINE: u64 = 0x8000;
 /// What the trampoline finds at its page's middle: GDT, its pointer, CR3, and a far pointer to 64-bit code.
 const GDT: u64 = TRAMPOLINE + 0x800;
 const GDT_POINTER: u64 = TRAMPOLINE + 0x840;
@@ -14,7 +14,7 @@ const CR3: u64 = TRAMPOLINE + 0x850;
 const ENTRY: u64 = TRAMPOLINE + 0x858;
 /// The ends of the stacks.
 const STACKS: [i32; 2] = [0x30_0000, 0x31_0000];
-const LAPIC_ICR: i32 = 0x300;
+pub(super) const LAPIC_ICR: i32 = 0x300;
 const IA32_EFER: u32 = 0xc000_0080;
 
 /// Where the tests' variables are: each in a cache line of its own, with room before it.
@@ -136,6 +136,19 @@ fn trampoline() -> Vec<u8> {
 
 /// Starts the second processor, which enters 64-bit code at `entry`, and waits for it.
 fn start_second(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
+    place_trampoline(a, entry)?;
+    a.mov(ebx, 0xfee0_0000u32)?;
+    // To APIC 1: INIT, then SIPI.
+    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
+    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4500)?;
+    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
+    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4600 | (TRAMPOLINE >> 12) as i32)?;
+    a.xor(r12d, r12d)?;
+    barrier(a, 0)
+}
+
+/// Writes what processors start through that enter 64-bit code at `entry`, in the present mapping.
+pub(super) fn place_trampoline(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
     let code = trampoline();
     for (at, part) in (TRAMPOLINE..).step_by(4).zip(code.chunks(4)) {
         let mut word = [0x90; 4];
@@ -153,15 +166,7 @@ fn start_second(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError
     a.mov(dword_ptr(CR3 as u32), eax)?;
     a.lea(rax, ptr(entry))?;
     a.mov(dword_ptr(ENTRY as u32), eax)?;
-    a.mov(word_ptr(ENTRY as u32 + 4), 8)?;
-    a.mov(ebx, 0xfee0_0000u32)?;
-    // To APIC 1: INIT, then SIPI.
-    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
-    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4500)?;
-    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
-    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4600 | (TRAMPOLINE >> 12) as i32)?;
-    a.xor(r12d, r12d)?;
-    barrier(a, 0)
+    a.mov(word_ptr(ENTRY as u32 + 4), 8)
 }
 
 /// Waits until both processors are here. R12 counts.
@@ -241,7 +246,7 @@ fn print_counts(a: &mut CodeAssembler, name: &str) -> Result<(), IcedError> {
 }
 
 /// Prints a blank and RBX.
-fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
+pub(super) fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
     let mut digit = a.create_label();
     let mut decimal = a.create_label();
     bare::print(a, " ")?;
