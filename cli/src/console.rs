@@ -90,10 +90,10 @@ impl Remote {
         (self.is_paused() || self.shared.show.load(Ordering::Acquire)).then_some(Outcome::Paused)
     }
 
-    /// Waits until the machine is to go on, or to stop.
+    /// Waits until the machine is to do anything else than to stand still.
     pub fn wait_until_resumed(&self) {
         let mut typed = lock(&self.shared.typed);
-        while self.is_paused() && !self.is_stopped() {
+        while self.is_paused() && !self.is_stopped() && !self.shared.show.load(Ordering::Acquire) {
             typed = self.shared.changed.wait(typed).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -125,7 +125,8 @@ fn unescape(text: &str) -> Result<Vec<u8>> {
             Some(b't') => b'\t',
             Some(same @ (b'\\' | b'"' | b'\'')) => same,
             Some(b'x') => {
-                let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                let digits: Vec<u8> = rest.by_ref().take(2).filter(u8::is_ascii_hexdigit).collect();
+                ensure!(digits.len() == 2, "two hexadecimal digits stand behind \\x");
                 u8::from_str_radix(std::str::from_utf8(&digits)?, 16)?
             }
             _ => bail!("a backslash stands before r, n, t, xNN, a quote or another one"),

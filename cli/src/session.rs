@@ -33,8 +33,8 @@ pub struct Images {
 
 /// Boots the images and runs the guest to its end; returns the exit status.
 pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
+    refuse_overwriting(&images, args)?;
     if let Some(list) = &args.trace {
-        refuse_overwriting(&images, args.trace_file.as_deref())?;
         trace::install(list, args.trace_file.as_deref(), terminal::is_interactive())?;
     }
     let cpu = cpu_model(args);
@@ -133,14 +133,25 @@ fn cpu_model(args: &MachineArgs) -> CpuModel {
     selection.model.clone()
 }
 
-/// An error if the trace would replace an image that is to be booted.
-fn refuse_overwriting(images: &Images, trace_file: Option<&Path>) -> Result<()> {
-    let Some(trace) = trace_file.and_then(|path| path.canonicalize().ok()) else { return Ok(()) };
-    for image in [Some(&images.kernel), images.initrd.as_ref()].into_iter().flatten() {
-        if let Image::File(path) = image
-            && path.canonicalize().is_ok_and(|path| path == trace)
-        {
-            bail!("--trace-file would overwrite '{image}', which is to be booted; name another file");
+/// An error if a file that is to be written is an image that is to be booted, or the recording that is to be replayed.
+fn refuse_overwriting(images: &Images, args: &MachineArgs) -> Result<()> {
+    let wanted = &args.deterministic;
+    let images = [Some(&images.kernel), images.initrd.as_ref()].into_iter().flatten();
+    let files = images.filter_map(|image| match image {
+        Image::File(path) => Some(path),
+        Image::Bytes { .. } => None,
+    });
+    let read: Vec<_> =
+        files.chain(&wanted.replay).filter_map(|path| Some((path, path.canonicalize().ok()?))).collect();
+    let written = [
+        ("--trace-file", &args.trace_file),
+        ("--record", &wanted.record),
+        ("--state-hash-file", &wanted.state_hash_file),
+    ];
+    for (option, path) in written {
+        let Some(target) = path.as_ref().and_then(|path| path.canonicalize().ok()) else { continue };
+        if let Some((image, _)) = read.iter().find(|(_, path)| *path == target) {
+            bail!("{option} would overwrite '{}', which is to be read; name another file", image.display());
         }
     }
     Ok(())

@@ -13,6 +13,9 @@ impl Machine {
     /// guest goes on as if nothing had been between: its time stands still meanwhile.
     pub fn run(&mut self) -> Result<Outcome> {
         loop {
+            if let Some(outcome) = self.remote.wish() {
+                return Ok(outcome);
+            }
             let remote = self.remote.clone();
             self.shared.clock.go_on();
             let ending = self.run_processors(&remote);

@@ -156,7 +156,7 @@ impl Translator<'_> {
 
     /// A condition that FCMOVcc knows, but for parity, as zero or not.
     fn x87_condition(&mut self, code: u8) -> Value {
-        if let Some(holds) = self.condition_of_difference(code) {
+        if let Some(holds) = self.known_condition_of(code) {
             return holds;
         }
         let ArithFlags { result, aux } = self.arithmetic_flags();

@@ -2,6 +2,7 @@
 //! and on QEMU.
 
 pub mod bare;
+pub mod crowd;
 pub mod debian;
 pub mod program;
 pub mod residency;

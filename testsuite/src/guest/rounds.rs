@@ -6,7 +6,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 /// Where the other processors start, one by one: the page that is their start-up IPI's vector.
-const TRAMPOLINE: u64 = 0x8000;
+pub(super) const TRAMPOLINE: u64 = 0x8000;
 /// What the trampoline finds at its page's middle: GDT, its pointer, CR3, and a far pointer to 64-bit code.
 const GDT: u64 = TRAMPOLINE + 0x800;
 const GDT_POINTER: u64 = TRAMPOLINE + 0x840;
@@ -15,7 +15,7 @@ const ENTRY: u64 = TRAMPOLINE + 0x858;
 /// The end of the first processor's stack, and bytes to the next one's.
 const STACKS: u32 = 0x30_0000;
 const STACK_STRIDE: u32 = 0x1000;
-const LAPIC_ICR: i32 = 0x300;
+pub(super) const LAPIC_ICR: i32 = 0x300;
 const IA32_EFER: u32 = 0xc000_0080;
 
 /// Where the tests' variables are: each in a cache line of its own, with room before it.
@@ -169,12 +169,23 @@ fn prepare_trampoline(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(dword_ptr(CR3 as u32), eax)
 }
 
+/// The same, for processors that enter 64-bit code at `entry`.
+pub(super) fn place_trampoline(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
+    prepare_trampoline(a)?;
+    enter_at(a, entry)
+}
+
+/// What starts next enters 64-bit code at `entry`.
+fn enter_at(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
+    a.lea(rax, ptr(entry))?;
+    a.mov(dword_ptr(ENTRY as u32), eax)?;
+    a.mov(word_ptr(ENTRY as u32 + 4), 8)
+}
+
 /// Starts processor `cpu`, which enters 64-bit code at `entry`, and waits for it.
 fn start(a: &mut CodeAssembler, cpu: u32, entry: CodeLabel) -> Result<(), IcedError> {
     let mut wait = a.create_label();
-    a.lea(rax, ptr(entry))?;
-    a.mov(dword_ptr(ENTRY as u32), eax)?;
-    a.mov(word_ptr(ENTRY as u32 + 4), 8)?;
+    enter_at(a, entry)?;
     a.mov(ebx, 0xfee0_0000u32)?;
     // INIT, then SIPI.
     for command in [0x4500, 0x4600 | (TRAMPOLINE >> 12) as i32] {
@@ -264,7 +275,7 @@ fn print_counts(a: &mut CodeAssembler, name: &str) -> Result<(), IcedError> {
 }
 
 /// Prints a blank and RBX.
-fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
+pub(super) fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
     let mut digit = a.create_label();
     let mut decimal = a.create_label();
     bare::print(a, " ")?;
