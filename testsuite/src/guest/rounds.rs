@@ -239,7 +239,7 @@ fn rounds_of(a: &mut CodeAssembler, cpu: u32, cpus: u32, rounds: u32, test: &Tes
 fn delay(a: &mut CodeAssembler, cpu: u32) -> Result<(), IcedError> {
     let mut wait = a.create_label();
     a.imul_3(ecx, r14d, (cpu | 1) as i32)?;
-    if cpu % 2 == 0 {
+    if cpu.is_multiple_of(2) {
         a.shr(ecx, 5)?;
     }
     a.and(ecx, 31)?;
