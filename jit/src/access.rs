@@ -233,18 +233,22 @@ impl Translator<'_> {
 
     /// Loads from guest RAM, zero-extended.
     pub(crate) fn load_host<W: Width>(&mut self, host: Value) -> Value {
+        self.before_load();
         let flags = self.regions.guest;
         let ins = self.builder.ins();
-        match W::BITS {
+        let value = match W::BITS {
             8 => ins.uload8(I64, flags, host, 0),
             16 => ins.uload16(I64, flags, host, 0),
             32 => ins.uload32(flags, host, 0),
             _ => ins.load(I64, flags, host, 0),
-        }
+        };
+        self.after_load();
+        value
     }
 
     /// Stores the low `W` bits to guest RAM.
     pub(crate) fn store_host<W: Width>(&mut self, host: Value, value: Value) {
+        self.before_store();
         let flags = self.regions.guest;
         let ins = self.builder.ins();
         match W::BITS {

@@ -124,6 +124,7 @@ impl Translator<'_> {
         }
         let uses = if contained || says_what_it_uses(call.op.iced_code()) { uses(bytes) } else { EVERYTHING };
         self.publish(&uses);
+        self.fenced = false;
         let offset = offset_of!(JitContext, call) as i32;
         let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);
         let which = self.add_constant(self.calls, (index * size_of::<Call>()) as u64);

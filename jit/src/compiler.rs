@@ -6,6 +6,7 @@ use crate::context::{Call, LeaveKind};
 use crate::dead_code;
 use crate::dump::DumpedRegions;
 use crate::groups::Groups;
+use crate::order::MemoryOrder;
 use crate::region::{Node, Region};
 use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
@@ -69,6 +70,7 @@ pub struct Compiler {
     pub(crate) context: Context,
     pub(crate) builder: FunctionBuilderContext,
     keep_clif: Option<DumpedRegions>,
+    order: MemoryOrder,
 }
 
 impl Compiler {
@@ -102,7 +104,13 @@ impl Compiler {
             flags.set(name, value).map_err(|error| host(error.to_string()))?;
         }
         let isa = isa.finish(settings::Flags::new(flags)).map_err(|error| host(error.to_string()))?;
-        Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new(), keep_clif: None })
+        Ok(Self {
+            isa,
+            context: Context::new(),
+            builder: FunctionBuilderContext::new(),
+            keep_clif: None,
+            order: MemoryOrder::Free,
+        })
     }
 
     fn host_vectors(&self) -> HostVectors {
@@ -115,6 +123,11 @@ impl Compiler {
     /// Makes translations of these regions carry their CLIF.
     pub(crate) fn keep_clif(&mut self, of: Option<DumpedRegions>) {
         self.keep_clif = of;
+    }
+
+    /// Makes translations fit for vCPUs that run at the same time.
+    pub(crate) fn keep_order(&mut self) {
+        self.order = MemoryOrder::PARALLEL;
     }
 
     /// What the engine's functions are called with.
@@ -145,7 +158,7 @@ impl Compiler {
             load_mxcsr: builder.import_signature(signature(convention, 1, 1)),
         };
         let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
-        let translator = Translator::new(builder, signatures, region.predecessors(), plan, host);
+        let translator = Translator::new(builder, signatures, region.predecessors(), plan, host, self.order);
         let mut work = Work {
             translator,
             grouped: region.grouped,

@@ -33,6 +33,8 @@ pub struct JitConfig {
     pub quick_threshold: u32,
     /// Translate on a thread of its own while the guest goes on, rather than at once.
     pub background: bool,
+    /// Other vCPUs use the same memory at the same time: x86's memory order is kept.
+    pub parallel: bool,
     /// Host code kept, in bytes; when it is full, the oldest goes.
     pub code_cache_bytes: usize,
     /// What is written out for people to look at.
@@ -45,6 +47,7 @@ impl Default for JitConfig {
             threshold: 8000,
             quick_threshold: 32,
             background: true,
+            parallel: false,
             code_cache_bytes: 128 << 20,
             watch: WatchConfig::default(),
         }
@@ -111,6 +114,9 @@ impl Jit {
     pub fn new(cpu: &Cpu, config: JitConfig) -> Result<Self, CompileError> {
         let mut compiler = Compiler::for_host()?;
         compiler.keep_clif(config.watch.dump.as_ref().map(|dump| dump.regions));
+        if config.parallel {
+            compiler.keep_order();
+        }
         let thunks = Thunks::new(&mut compiler)?;
         let watch = Watch::new(&config.watch)?;
         Ok(Self {

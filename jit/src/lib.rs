@@ -35,6 +35,10 @@
 //! RIP is never a constant: `Vcpu` holds that of the region's entry until the region is left, and all else is relative to
 //! it. So a region may run at any linear address, as the interpreter's blocks may, and its code holds no host address either.
 //!
+//! # Several vCPUs
+//!
+//! Each has a JIT of its own. `JitConfig::parallel` makes translations keep x86's memory order (`order`).
+//!
 //! # Leaving a region
 //!
 //! Where an access misses the TLB, a function fills it and the code goes on. Where an instruction cannot go on at all (a page
@@ -43,8 +47,9 @@
 //! is to raise. A meaning therefore must make sure that what can fail comes before its first store to memory; changes of
 //! registers and flags are undone for free.
 //!
-//! Every way back in a region looks at the count of instructions left, so that the machine's loop is reached after its
-//! budget (some thousand instructions). Called functions that want the block to end end the region.
+//! Every way back in a region looks at the count of instructions left, and so does every way from one to another, so that the
+//! machine's loop is reached after its budget and one way through a region more: 20,000 instructions and at most 256, after
+//! which interrupts are looked at. Called functions that want the block to end end the region.
 //!
 //! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`), which looks RIP up in
 //! a cache of translations (`jumps`) under the present mapping and mode, and jumps there. So system calls, indirect jumps and
@@ -74,12 +79,14 @@ mod divide;
 mod dump;
 mod engine;
 mod exits;
+mod forgetful;
 mod groups;
 mod heat;
 mod jumps;
 pub mod listing;
 mod micro;
 mod mxcsr;
+mod order;
 mod pending;
 mod perf_map;
 mod quick;
@@ -97,4 +104,5 @@ pub use block::{BlockExit, CompiledBlock, ExitKind};
 pub use compiler::{CompileError, Compiler};
 pub use dump::{DumpConfig, DumpedRegions};
 pub use engine::{Jit, JitConfig, engine};
+pub use forgetful::Forgetful;
 pub use watch::WatchConfig;

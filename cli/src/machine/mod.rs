@@ -287,7 +287,8 @@ fn engine(
         ))),
         Engine::Jit => {
             let cpu = Cpu::new(memory.clone(), environment, model.clone(), attention.clone());
-            Box::new(rx86_jit::engine(cpu, config.jit.clone())?)
+            let jit = JitConfig { parallel: config.cpus > 1, ..config.jit.clone() };
+            Box::new(rx86_jit::engine(cpu, jit)?)
         }
         Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,
     })

@@ -8,6 +8,7 @@ mod values;
 
 use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
+use crate::order::MemoryOrder;
 use crate::vector::plan::Plan;
 use crate::vector::{DirtyVectors, HeldVectors, HostVectors, Vectors};
 use crate::x87::NodeX87;
@@ -186,6 +187,9 @@ pub(crate) struct Translator<'a> {
     side_exit: Option<Block>,
     leaves: Vec<Leave>,
     pub(crate) groups: NodeGroups,
+    pub(crate) order: MemoryOrder,
+    /// There was no access to guest RAM since the last barrier.
+    pub(crate) fenced: bool,
     /// The next instruction is the one behind an STI.
     pub(crate) in_sti_shadow: bool,
     ending: Ending,
@@ -216,6 +220,7 @@ impl<'a> Translator<'a> {
         predecessors: Vec<Vec<usize>>,
         plan: Plan,
         host: HostVectors,
+        order: MemoryOrder,
     ) -> Self {
         let regions = Regions::new(&mut builder.func.dfg);
         let entry = builder.create_block();
@@ -269,6 +274,8 @@ impl<'a> Translator<'a> {
             side_exit: None,
             leaves: Vec::new(),
             groups: NodeGroups::default(),
+            order,
+            fenced: false,
             in_sti_shadow: false,
             ending: Ending::Next,
             hub_variables: None,

@@ -29,6 +29,7 @@ impl Translator<'_> {
         self.checked = None;
         self.cut = None;
         self.in_sti_shadow = false;
+        self.fenced = false;
         self.vectors.joined = None;
     }
 

@@ -11,7 +11,7 @@ use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
 use rx86_cpu::state::{F80, Segment, SegmentIndex, TableRegister, Vcpu, X87, bits};
-use rx86_jit::JitConfig;
+use rx86_jit::{Forgetful, Jit, JitConfig};
 use rx86_kvm::KvmError;
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::Arc;
@@ -64,6 +64,16 @@ fn machine() -> (Arc<GuestMemory>, Cpu) {
     (memory, cpu)
 }
 
+/// The least code cache there is; with `RX86_KEEP_CODE` one that is never full (see docs/testing.md).
+fn least_cache() -> usize {
+    if std::env::var_os("RX86_KEEP_CODE").is_some() { JitConfig::default().code_cache_bytes } else { 0 }
+}
+
+/// Translates every block before its first execution.
+fn at_once(config: JitConfig) -> JitConfig {
+    JitConfig { threshold: 1, background: false, ..config }
+}
+
 impl EngineOracle {
     /// The interpreter.
     ///
@@ -79,18 +89,47 @@ impl EngineOracle {
     /// # Panics
     /// If the host has no memory for the machine, or there is no code generator for it.
     pub fn jit() -> Self {
-        let config =
-            JitConfig { threshold: 1, quick_threshold: 0, background: false, ..JitConfig::default() };
-        Self::translating(config)
+        Self::jit_with(JitConfig::default())
     }
 
     /// The JIT's quick tier alone, which translates every block before its first execution. On hosts without it, the
     /// interpreter.
     ///
     /// # Panics
-    /// If the host has no memory for the machine, or there is no code generator for it.
+    /// As `jit`.
     pub fn quick() -> Self {
         Self::translating(JitConfig { threshold: u32::MAX, quick_threshold: 1, ..JitConfig::default() })
+    }
+
+    /// The same in the least code cache that there is, so that old translations go soon.
+    ///
+    /// # Panics
+    /// As `jit`.
+    pub fn evicting_jit() -> Self {
+        Self::jit_with(JitConfig { code_cache_bytes: least_cache(), ..JitConfig::default() })
+    }
+
+    /// The same, keeping x86's memory order.
+    ///
+    /// # Panics
+    /// As `jit`.
+    pub fn ordered_jit() -> Self {
+        Self::jit_with(JitConfig { parallel: true, ..JitConfig::default() })
+    }
+
+    /// The same in the least code cache, and it drops all translations every few entries.
+    ///
+    /// # Panics
+    /// As `jit`.
+    pub fn forgetful_jit() -> Self {
+        let (memory, cpu) = machine();
+        let config = JitConfig { code_cache_bytes: least_cache(), ..JitConfig::default() };
+        let jit = Jit::new(&cpu, at_once(config)).expect("a code generator for this host");
+        Self::new(memory, Box::new(Interpreter::with_tier(cpu, Forgetful::new(jit))))
+    }
+
+    fn jit_with(config: JitConfig) -> Self {
+        Self::translating(at_once(config))
     }
 
     fn translating(config: JitConfig) -> Self {
