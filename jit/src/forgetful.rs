@@ -51,6 +51,9 @@ impl HotTier for Forgetful {
         }
         self.jit.run(cpu, translation, budget, chains)
     }
+    fn overrun(&self) -> u64 {
+        self.jit.overrun()
+    }
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
         self.jit.invalidate(gpa, bytes)
     }
