@@ -358,6 +358,30 @@ fn stores_to_code_pages_take_the_slow_path_in_every_view_and_space() {
 }
 
 #[test]
+fn a_page_that_had_to_make_room_comes_back_without_a_walk_until_it_is_forgotten() {
+    let mut mmu = mmu_with(long_mode());
+    // The other page of the same place, 8 MiB above.
+    store(mmu.memory(), PD + 32, PT | P | W | U);
+    let (page, other) = (0x5_0000, 0x85_0000);
+    let forgets: [(&str, fn(&mut Mmu), u64); 5] = [
+        ("nothing", |_| (), 0),
+        ("another page", |mmu| mmu.invalidate_page(0x5_1000), 0),
+        ("the page", |mmu| mmu.invalidate_page(0x5_0123), 1),
+        ("all but global pages", |mmu| mmu.load_cr3(PML4, false), 1),
+        ("all", Mmu::flush_all, 1),
+    ];
+    for (what, forget, expected) in forgets {
+        touch(&mut mmu, page, Access::Write);
+        touch(&mut mmu, other, Access::Write);
+        forget(&mut mmu);
+        assert_eq!(open(&mmu, page), [false; 3], "{what}");
+        let walks = mmu.stats().walks;
+        touch(&mut mmu, page, Access::Write);
+        assert_eq!((open(&mmu, page)[1], mmu.stats().walks - walks), (true, expected), "{what}");
+    }
+}
+
+#[test]
 fn watched_pages_stay_closed_to_data() {
     let mut mmu = mmu_with(long_mode());
     touch(&mut mmu, 0x5_0000, Access::Write);
