@@ -248,8 +248,11 @@ impl Machine {
             if !turns.waiting.iter().any(|waiting| matches!(waiting, Waiting::Resting(_)))
                 && !self.processors.iter_mut().any(|processor| processor.engine.interrupt_allowed())
             {
-                let rip = self.processors[0].engine.state().rip();
-                return Ok(Some(Outcome::HaltedForGood(rip)));
+                return Ok(Some(self.halted_for_good()));
+            }
+            // Timers that wake nobody may go on for ever.
+            if let Some(outcome) = self.remote.wish() {
+                return Ok(Some(outcome));
             }
             let rests = turns.waiting.iter().filter_map(|waiting| match waiting {
                 Waiting::Resting(until_ns) => Some(*until_ns),
@@ -258,15 +261,13 @@ impl Machine {
             let next_ns = rests.chain(deadline).min();
             match turns.input.wait(now_ns, next_ns, &self.remote) {
                 Some(at_ns) => now_ns = at_ns.max(now_ns + 1),
-                None => match self.remote.wish() {
-                    Some(outcome) => return Ok(Some(outcome)),
-                    None => {
-                        let rip = self.processors[0].engine.state().rip();
-                        return Ok(Some(Outcome::HaltedForGood(rip)));
-                    }
-                },
+                None => return Ok(Some(self.remote.wish().unwrap_or_else(|| self.halted_for_good()))),
             }
         }
+    }
+
+    fn halted_for_good(&mut self) -> Outcome {
+        Outcome::HaltedForGood(self.processors[0].engine.state().rip())
     }
 
     /// The next vCPU behind the current one that has something to do.
