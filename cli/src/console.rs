@@ -1,6 +1,7 @@
 //! The guest's serial console on the host: standard output, and standard input on a thread of its own.
 
 use crate::escape::{Command, EscapeKey, HELP};
+use crate::machine::Outcome;
 use rx86_devices::serial::SerialSink;
 use rx86_softmmu::Attention;
 use std::collections::VecDeque;
@@ -24,9 +25,12 @@ pub struct Remote {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    pause: AtomicBool,
+    /// Somebody wants to see the state, for which the machine stands still a moment.
+    show: AtomicBool,
     typed: Mutex<VecDeque<u8>>,
-    /// `typed` has become shorter, or the machine is to stop.
-    room: Condvar,
+    /// `typed` or one of the wishes has changed.
+    changed: Condvar,
 }
 
 impl Remote {
@@ -37,16 +41,76 @@ impl Remote {
 
     /// Asks the machine to stop.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Ordering::Release);
-        // Under the lock the reader either has seen the flag or waits already.
+        self.set(&self.shared.stop, true);
+    }
+
+    /// Asks the machine to stand still until `resume`: its run ends with `Outcome::Paused`.
+    pub fn pause(&self) {
+        self.set(&self.shared.pause, true);
+    }
+
+    /// Lets the machine go on.
+    pub fn resume(&self) {
+        self.set(&self.shared.pause, false);
+    }
+
+    /// Asks for the state to be shown: the run ends with `Outcome::Paused`, and `take_show` tells why.
+    pub fn show_state(&self) {
+        self.set(&self.shared.show, true);
+    }
+
+    fn set(&self, wish: &AtomicBool, value: bool) {
+        wish.store(value, Ordering::Release);
+        // Under the lock whoever waits either has seen the flag or waits already.
         drop(lock(&self.shared.typed));
-        self.shared.room.notify_all();
+        self.shared.changed.notify_all();
         self.wake();
     }
 
     /// Whether somebody has asked the machine to stop.
     pub fn is_stopped(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Whether the machine is to stand still.
+    pub fn is_paused(&self) -> bool {
+        self.shared.pause.load(Ordering::Acquire)
+    }
+
+    /// Whether the state is to be shown; the wish is fulfilled then.
+    pub fn take_show(&self) -> bool {
+        self.shared.show.swap(false, Ordering::AcqRel)
+    }
+
+    /// How the machine's run is to end, if it is.
+    pub fn wish(&self) -> Option<Outcome> {
+        if self.is_stopped() {
+            return Some(Outcome::Stopped);
+        }
+        (self.is_paused() || self.shared.show.load(Ordering::Acquire)).then_some(Outcome::Paused)
+    }
+
+    /// Waits until the machine is to do anything else than to stand still.
+    pub fn wait_until_resumed(&self) {
+        let mut typed = lock(&self.shared.typed);
+        while self.is_paused() && !self.is_stopped() && !self.shared.show.load(Ordering::Acquire) {
+            typed = self.shared.changed.wait(typed).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until there are typed bytes, but no longer than `limit`, and no longer than until the run is to end. Returns whether
+    /// there are any.
+    pub fn wait_for_input(&self, limit: Option<Duration>) -> bool {
+        let typed = lock(&self.shared.typed);
+        let waits = |typed: &mut VecDeque<u8>| typed.is_empty() && self.wish().is_none();
+        let typed = match limit {
+            Some(limit) => {
+                let waited = self.shared.changed.wait_timeout_while(typed, limit, waits);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.shared.changed.wait_while(typed, waits).unwrap_or_else(PoisonError::into_inner),
+        };
+        !typed.is_empty() && self.wish().is_none()
     }
 
     /// Offers what was typed to `take`, which returns how many bytes it took; the rest is kept.
@@ -57,7 +121,7 @@ impl Remote {
         }
         let taken = take(typed.as_slices().0);
         typed.drain(..taken);
-        self.shared.room.notify_all();
+        self.shared.changed.notify_all();
     }
 
     fn wake(&self) {
@@ -68,10 +132,11 @@ impl Remote {
     pub fn type_bytes(&self, bytes: &[u8]) {
         let mut typed = lock(&self.shared.typed);
         while typed.len() > TYPED_AHEAD_BYTES && !self.is_stopped() {
-            typed = self.shared.room.wait(typed).unwrap_or_else(PoisonError::into_inner);
+            typed = self.shared.changed.wait(typed).unwrap_or_else(PoisonError::into_inner);
         }
         typed.extend(bytes);
         drop(typed);
+        self.shared.changed.notify_all();
         self.wake();
     }
 }
@@ -130,42 +195,71 @@ fn write_patiently(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads standard input until it ends, on a thread of its own. With a terminal, the escape key is looked for, and `quit`
-/// called when it asks to.
-pub fn spawn_input(remote: Remote, terminal: bool, quit: impl FnOnce(&Remote) + Send + 'static) {
-    std::thread::spawn(move || {
-        let mut key = EscapeKey::default();
-        let mut chunk = [0; 1024];
-        loop {
-            let mut typed = match io::stdin().read(&mut chunk) {
-                Ok(0) => return,
-                Ok(count) => &chunk[..count],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(RETRY);
-                    continue;
-                }
-                // A terminal that has gone away: there is no more input.
-                Err(_) => return,
-            };
-            if !terminal {
-                remote.type_bytes(typed);
+/// What is done with standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputMode {
+    /// It is a terminal, on which the escape key is looked for.
+    pub terminal: bool,
+    /// The guest gets it.
+    pub for_guest: bool,
+}
+
+/// Reads standard input until it ends, on a thread of its own. `quit` is called when the escape key asks to.
+pub fn spawn_input(remote: Remote, mode: InputMode, quit: impl FnOnce(&Remote) + Send + 'static) {
+    if mode.terminal || mode.for_guest {
+        std::thread::spawn(move || read_input(&remote, mode, quit));
+    }
+}
+
+fn read_input(remote: &Remote, mode: InputMode, quit: impl FnOnce(&Remote)) {
+    let mut key = EscapeKey::default();
+    let mut chunk = [0; 1024];
+    let mut refused = false;
+    loop {
+        let mut typed = match io::stdin().read(&mut chunk) {
+            Ok(0) => return,
+            Ok(count) => &chunk[..count],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(RETRY);
                 continue;
             }
-            while !typed.is_empty() {
-                let mut guest = Vec::new();
-                let command = key.feed(&mut typed, &mut guest);
+            // A terminal that has gone away: there is no more input.
+            Err(_) => return,
+        };
+        if !mode.terminal {
+            remote.type_bytes(typed);
+            continue;
+        }
+        while !typed.is_empty() {
+            let mut guest = Vec::new();
+            let command = key.feed(&mut typed, &mut guest);
+            if mode.for_guest {
                 remote.type_bytes(&guest);
-                match command {
-                    Some(Command::Quit) => return quit(&remote),
-                    Some(Command::Help) => {
-                        let _ = write_patiently(&mut io::stdout(), HELP.as_bytes());
-                    }
-                    None => {}
+            } else if !guest.is_empty() && !std::mem::replace(&mut refused, true) {
+                say(NO_INPUT);
+            }
+            match command {
+                Some(Command::Quit) => return quit(remote),
+                Some(Command::Help) => say(HELP),
+                Some(Command::Pause) if remote.is_paused() => remote.resume(),
+                Some(Command::Pause) => {
+                    remote.pause();
+                    say(PAUSED);
                 }
+                Some(Command::ShowState) => remote.show_state(),
+                None => {}
             }
         }
-    });
+    }
+}
+
+const NO_INPUT: &str = "\r\nrx86: a deterministic run takes no input; type with --record FILE\r\n";
+const PAUSED: &str = "\r\nrx86: paused; Ctrl-A P goes on\r\n";
+
+/// Tells the user something amid the guest's output.
+fn say(text: &str) {
+    let _ = write_patiently(&mut io::stdout(), text.as_bytes());
 }
 
 #[cfg(test)]
@@ -199,6 +293,26 @@ mod tests {
         let mut sink = Reluctant::default();
         write_patiently(&mut sink, b"abc").unwrap();
         assert_eq!(sink.taken, b"abc");
+    }
+
+    #[test]
+    fn wishes_are_told_by_their_urgency() {
+        let remote = Remote::new(Attention::default());
+        assert!(remote.wish().is_none());
+        remote.show_state();
+        assert!(matches!(remote.wish(), Some(Outcome::Paused)));
+        assert!(remote.take_show() && !remote.take_show());
+        assert!(remote.wish().is_none());
+        remote.pause();
+        assert!(matches!(remote.wish(), Some(Outcome::Paused)));
+        remote.resume();
+        remote.wait_until_resumed();
+        remote.pause();
+        remote.stop();
+        assert!(matches!(remote.wish(), Some(Outcome::Stopped)));
+        remote.wait_until_resumed();
+        remote.type_bytes(b"x");
+        assert!(!remote.wait_for_input(None), "the run is to end");
     }
 
     #[test]

@@ -6,6 +6,8 @@ const ESCAPE: u8 = 1;
 /// What Ctrl-A H prints.
 pub const HELP: &str = "\r\n\
     Ctrl-A X       quit: stop the machine at once\r\n\
+    Ctrl-A P       pause: the machine stands still until Ctrl-A P\r\n\
+    Ctrl-A S       show the processors' state\r\n\
     Ctrl-A H       this help\r\n\
     Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 
@@ -16,6 +18,10 @@ pub enum Command {
     Quit,
     /// Print the help.
     Help,
+    /// Stand still, or go on.
+    Pause,
+    /// Print the processors' state.
+    ShowState,
 }
 
 /// The state between two bytes of input.
@@ -40,6 +46,8 @@ impl EscapeKey {
             match *byte {
                 b'x' | b'X' => return Some(Command::Quit),
                 b'h' | b'H' | b'?' => return Some(Command::Help),
+                b'p' | b'P' => return Some(Command::Pause),
+                b's' | b'S' => return Some(Command::ShowState),
                 ESCAPE => guest.push(ESCAPE),
                 // An unknown command is no reason to lose what was typed.
                 other => guest.extend([ESCAPE, other]),
@@ -55,12 +63,13 @@ mod tests {
 
     #[test]
     fn commands_and_guest_bytes_are_told_apart() {
-        let cases: [(&[u8], &[u8], &[Command]); 9] = [
+        let cases: [(&[u8], &[u8], &[Command]); 10] = [
             (b"ls\r", b"ls\r", &[]),
             (b"\x01x", b"", &[Command::Quit]),
             (b"ab\x01X", b"ab", &[Command::Quit]),
             (b"\x01h", b"", &[Command::Help]),
             (b"a\x01hb\x01?c", b"abc", &[Command::Help, Command::Help]),
+            (b"\x01pa\x01P\x01s", b"a", &[Command::Pause, Command::Pause, Command::ShowState]),
             (b"\x01\x01", b"\x01", &[]),
             (b"\x01\x01x", b"\x01x", &[]),
             (b"\x01k", b"\x01k", &[]),

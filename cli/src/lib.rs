@@ -9,6 +9,7 @@ pub mod exit_status;
 pub mod image;
 pub mod initrd;
 pub mod machine;
+pub mod recording;
 pub mod session;
 pub mod stats;
 pub mod terminal;

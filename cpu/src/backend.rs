@@ -72,14 +72,10 @@ pub struct EngineStats {
 /// What the tier above an interpreter has done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TierStats {
-    /// Regions of code translated and installed.
-    pub regions: u64,
-    /// Guest instructions in them.
-    pub guest_instructions: u64,
-    /// Bytes of host code in them.
-    pub host_bytes: u64,
-    /// Nanoseconds of translating.
-    pub compile_ns: u64,
+    /// What was translated for good.
+    pub full: TranslationStats,
+    /// What was translated quickly.
+    pub quick: TranslationStats,
     /// Regions that could not be translated.
     pub failed: u64,
     /// Regions dropped because their bytes were written.
@@ -96,11 +92,35 @@ pub struct TierStats {
     pub exits: TierExits,
 }
 
+/// What a translator has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TranslationStats {
+    /// Regions of code translated and installed.
+    pub regions: u64,
+    /// Guest instructions in them.
+    pub guest_instructions: u64,
+    /// Bytes of host code in them.
+    pub host_bytes: u64,
+    /// Nanoseconds of translating.
+    pub compile_ns: u64,
+}
+
+impl TranslationStats {
+    fn add(&mut self, other: &Self) {
+        self.regions += other.regions;
+        self.guest_instructions += other.guest_instructions;
+        self.host_bytes += other.host_bytes;
+        self.compile_ns += other.compile_ns;
+    }
+}
+
 /// Why a tier went back to its engine, counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TierExits {
     /// No translation is known for the next instruction.
     pub next_unknown: u64,
+    /// A quick translation has been executed so often that a better one is worth it.
+    pub hot: u64,
     /// The instructions that `run` was given are used up.
     pub budget: u64,
     /// Something waits to be done at an instruction border.
@@ -163,10 +183,8 @@ impl EngineStats {
 
 impl TierStats {
     fn add(&mut self, other: &Self) {
-        self.regions += other.regions;
-        self.guest_instructions += other.guest_instructions;
-        self.host_bytes += other.host_bytes;
-        self.compile_ns += other.compile_ns;
+        self.full.add(&other.full);
+        self.quick.add(&other.quick);
         self.failed += other.failed;
         self.invalidated += other.invalidated;
         self.evicted += other.evicted;
@@ -180,6 +198,7 @@ impl TierStats {
 impl TierExits {
     fn add(&mut self, other: &Self) {
         self.next_unknown += other.next_unknown;
+        self.hot += other.hot;
         self.budget += other.budget;
         self.attention += other.attention;
         self.block_ended += other.block_ended;
@@ -251,6 +270,12 @@ pub trait X86Ops: Send {
     /// Executes one instruction (one turn of a long repetition), delivers the exception that it raised, and what else is due
     /// behind it. Not all backends can: see `can_step`.
     fn step(&mut self) -> Exit {
+        Exit::Failed
+    }
+
+    /// Runs until something needs the machine or exactly `budget` instructions are retired; events behind the last one wait
+    /// for the next call. Backends that can do this can `step`.
+    fn run_exactly(&mut self, _budget: u64) -> Exit {
         Exit::Failed
     }
 

@@ -34,6 +34,8 @@ pub struct BareBoard {
     pub unhalted: Arc<AtomicU32>,
     /// Stolen nanoseconds.
     pub stolen: Arc<AtomicU32>,
+    /// The vector of every external interrupt; who wants one raises attention.
+    pub interrupt: Option<u8>,
 }
 
 impl BareBoard {
@@ -57,7 +59,7 @@ impl Environment for BareBoard {
         false
     }
     fn acknowledge_interrupt(&mut self) -> Option<u8> {
-        None
+        self.interrupt
     }
     fn take_nmi(&mut self) -> bool {
         false

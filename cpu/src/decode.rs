@@ -1,6 +1,7 @@
 //! From instruction bytes to an `Op` and its meaning (KVM's `x86_decode_insn`). iced-x86 decodes; this file turns its
 //! instruction into the compact form and asks the families for the meaning.
 
+use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::features::CpuModel;
 use crate::mode::ModeKey;
@@ -52,6 +53,29 @@ pub fn decode<M: VectorOps>(
     mode: ModeKey,
     model: &CpuModel,
 ) -> Result<Decoded<M>, DecodeFailure> {
+    decode_with(bytes, mode, model, |_, _| ()).map(|(decoded, ())| decoded)
+}
+
+/// The same for `Cpu`, with the meaning for another engine `M`, if the instruction is an integer one that has been written
+/// in micro-operations.
+pub fn decode_for<M: MicroOps>(
+    bytes: &[u8],
+    mode: ModeKey,
+    model: &CpuModel,
+) -> Result<(Decoded<Cpu>, Option<Meaning<M>>), DecodeFailure> {
+    let (decoded, meaning) =
+        decode_with(bytes, mode, model, |instruction, op| integer::select::<M>(instruction, op))?;
+    // Not one that raises an exception instead.
+    let meaning = meaning.filter(|_| matches!(decoded.semantics, Semantics::Inline(_)));
+    Ok((decoded, meaning))
+}
+
+fn decode_with<M: VectorOps, R>(
+    bytes: &[u8],
+    mode: ModeKey,
+    model: &CpuModel,
+    also: impl FnOnce(&Instruction, &Op) -> R,
+) -> Result<(Decoded<M>, R), DecodeFailure> {
     let bytes = &bytes[..bytes.len().min(MAX_INSTRUCTION_BYTES)];
     let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, 0, model.decoder_options());
     let instruction = decoder.decode();
@@ -71,7 +95,8 @@ pub fn decode<M: VectorOps>(
         Err(exception) => (Semantics::Hard(raiser(exception)), false),
     };
     let ends_block = instruction.is_invalid() || instruction.flow_control() != FlowControl::Next;
-    Ok(Decoded { op, semantics, ends_block, contained })
+    let also = also(&instruction, &op);
+    Ok((Decoded { op, semantics, ends_block, contained }, also))
 }
 
 /// Whether 15 bytes end before their instruction does. iced-x86 tells that only of fewer bytes, so one prefix is left out:

@@ -12,7 +12,16 @@ use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::width::Width;
 use rx86_softmmu::{Access, Target};
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+/// To be called behind a compare-and-swap: no access that follows goes before its store, as the one that an x86 host has
+/// sees to itself (SDM vol. 3, 9.2.3.9). Of aarch64's, only the single instruction does, not the loop.
+#[inline(always)]
+fn after_locked() {
+    if cfg!(not(target_arch = "x86_64")) {
+        fence(Ordering::SeqCst);
+    }
+}
 
 /// Loads `W` bits at a host address aligned to them.
 ///
@@ -165,6 +174,7 @@ impl Cpu {
                 let new = change(self, old);
                 // SAFETY: as above.
                 if unsafe { compare_exchange::<W>(host, old, new & W::MASK) } {
+                    after_locked();
                     return Ok((old, new));
                 }
             },

@@ -39,7 +39,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn encode(self) -> u64 {
+    pub(crate) fn encode(self) -> u64 {
         let bit = |condition: bool, bit: u32| u64::from(condition) << bit;
         self.bytes | bit(self.kind == Kind::Write, 16) | bit(self.for_writes, 17) | bit(self.grouped, 18)
     }
@@ -262,18 +262,22 @@ impl Translator<'_> {
 
     /// Loads from guest RAM, zero-extended.
     pub(crate) fn load_host<W: Width>(&mut self, host: Value) -> Value {
+        self.before_load();
         let flags = self.regions.guest;
         let ins = self.builder.ins();
-        match W::BITS {
+        let value = match W::BITS {
             8 => ins.uload8(I64, flags, host, 0),
             16 => ins.uload16(I64, flags, host, 0),
             32 => ins.uload32(flags, host, 0),
             _ => ins.load(I64, flags, host, 0),
-        }
+        };
+        self.after_load();
+        value
     }
 
     /// Stores the low `W` bits to guest RAM.
     pub(crate) fn store_host<W: Width>(&mut self, host: Value, value: Value) {
+        self.before_store();
         let flags = self.regions.guest;
         let ins = self.builder.ins();
         match W::BITS {

@@ -1,10 +1,12 @@
 //! `CompiledBlock`: a few guest instructions as a host function, for tests and for looking at code.
 
 use crate::code::{CodeArena, HostCode};
-use crate::compiler::{CompileError, Compiler, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind};
+use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
+use crate::context::{Call, JitContext, LeaveKind, place_calls};
+use crate::heat::Heat;
 use crate::jumps::JumpCache;
-use crate::region::Region;
+use crate::quick::QuickCompiler;
+use crate::region::{Limits, Region};
 use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
@@ -65,7 +67,7 @@ impl Compiler {
         mode: ModeKey,
         model: &CpuModel,
     ) -> Option<Result<CompiledBlock, CompileError>> {
-        Some(self.compiled(&Region::grow(entry, code)?, mode, model))
+        Some(self.compiled(&Region::grow(entry, code, Limits::FULL)?, mode, model))
     }
 
     fn compiled(
@@ -75,9 +77,29 @@ impl Compiler {
         model: &CpuModel,
     ) -> Result<CompiledBlock, CompileError> {
         let translation = self.translate(region, mode, model)?;
+        self.enterable(translation, mode)
+    }
+
+    /// As `translate_block`, by the quick tier; None if this host has none.
+    pub fn translate_block_quickly(
+        &mut self,
+        bytes: &[u8],
+        mode: ModeKey,
+        model: &CpuModel,
+    ) -> Option<Result<CompiledBlock, CompileError>> {
+        let translation = QuickCompiler::for_host()?.translate(&Region::of_bytes(bytes), &[0], mode, model);
+        Some(translation.and_then(|translation| self.enterable(translation, mode)))
+    }
+
+    fn enterable(
+        &mut self,
+        mut translation: Translation,
+        mode: ModeKey,
+    ) -> Result<CompiledBlock, CompileError> {
         let mut memory = CodeArena::new(0)?;
         let code =
             memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
+        place_calls(&mut translation.calls, code.start);
         Ok(CompiledBlock {
             memory,
             code,
@@ -103,9 +125,13 @@ impl CompiledBlock {
             return BlockExit { retired: 0, kind: ExitKind::Interpret };
         }
         cpu.block_limit = usize::MAX;
-        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), BUDGET, false);
+        // The one of a quick block.
+        let mut heat = Heat::new(u32::MAX);
+        heat.number(0, self.mode);
+        let heats = heat.as_mut_ptr();
+        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, BUDGET, false);
         let kind = match leave_kind(self.thunks.enter(&mut context, &self.code, &self.calls)) {
-            LeaveKind::Next | LeaveKind::Engine => ExitKind::Next,
+            LeaveKind::Next | LeaveKind::Engine | LeaveKind::Hot => ExitKind::Next,
             LeaveKind::Interpret => ExitKind::Interpret,
             LeaveKind::Exception => context.take_exception().map_or(ExitKind::Interpret, ExitKind::Exception),
         };

@@ -5,6 +5,7 @@ use crate::context::{Call, JitContext, LeaveKind, RAISED};
 use crate::translator::{Kept, Place, Translator, aux_offset, register_offset, result_offset};
 use crate::vector::plan::vector_register;
 use crate::vector::{DirtyVectors, plan};
+use crate::x87::{NodeX87, run};
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
@@ -41,15 +42,14 @@ fn decoded(bytes: &[u8]) -> Instruction {
     Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode()
 }
 
-/// Whether the function of an instruction may look at MXCSR or compute in floating point. `contained` as in `Decoded`.
+/// Whether the function of an instruction may look at MXCSR or the x87, or compute in floating point. `contained` as in `Decoded`.
 pub(crate) fn is_floating(bytes: &[u8], contained: bool) -> bool {
     let instruction = decoded(bytes);
     let memory = (0..instruction.op_count()).any(|i| {
         !matches!(instruction.op_kind(i), OpKind::Register | OpKind::Immediate8 | OpKind::Immediate8_2nd)
     });
-    let x87 = (0..instruction.op_count()).any(|i| instruction.op_register(i).is_st());
     // A device behind a memory operand may compute anything.
-    !contained || memory || x87 || plan::is_arithmetic(&instruction)
+    !contained || memory || run::may_use(&instruction) || plan::is_arithmetic(&instruction)
 }
 
 fn uses(bytes: &[u8]) -> Uses {
@@ -124,6 +124,7 @@ impl Translator<'_> {
         }
         let uses = if contained || says_what_it_uses(call.op.iced_code()) { uses(bytes) } else { EVERYTHING };
         self.publish(&uses);
+        self.fenced = false;
         let offset = offset_of!(JitContext, call) as i32;
         let function = self.builder.ins().load(I64, self.regions.context, self.context, offset);
         let which = self.add_constant(self.calls, (index * size_of::<Call>()) as u64);
@@ -133,6 +134,7 @@ impl Translator<'_> {
         let call = self.builder.ins().call_indirect(self.signatures.call, function, &arguments);
         if floating {
             self.vectors.barriers.push(call);
+            self.x87 = NodeX87::default();
         }
         let answer = self.builder.inst_results(call)[0];
         let (done, not_done) = (self.builder.create_block(), self.builder.create_block());

@@ -6,12 +6,14 @@ use crate::context::{Call, LeaveKind};
 use crate::dead_code;
 use crate::dump::DumpedRegions;
 use crate::groups::Groups;
+use crate::order::MemoryOrder;
 use crate::region::{Node, Region};
 use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
 use crate::vector::HostVectors;
 use crate::vector::plan::Plan;
 use crate::window::StackWindow;
+use crate::x87::run::Run;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
@@ -71,6 +73,7 @@ pub struct Compiler {
     pub(crate) context: Context,
     pub(crate) builder: FunctionBuilderContext,
     keep_clif: Option<DumpedRegions>,
+    order: MemoryOrder,
 }
 
 impl Compiler {
@@ -104,7 +107,13 @@ impl Compiler {
             flags.set(name, value).map_err(|error| host(error.to_string()))?;
         }
         let isa = isa.finish(settings::Flags::new(flags)).map_err(|error| host(error.to_string()))?;
-        Ok(Self { isa, context: Context::new(), builder: FunctionBuilderContext::new(), keep_clif: None })
+        Ok(Self {
+            isa,
+            context: Context::new(),
+            builder: FunctionBuilderContext::new(),
+            keep_clif: None,
+            order: MemoryOrder::Free,
+        })
     }
 
     fn host_vectors(&self) -> HostVectors {
@@ -117,6 +126,11 @@ impl Compiler {
     /// Makes translations of these regions carry their CLIF.
     pub(crate) fn keep_clif(&mut self, of: Option<DumpedRegions>) {
         self.keep_clif = of;
+    }
+
+    /// Makes translations fit for vCPUs that run at the same time.
+    pub(crate) fn keep_order(&mut self) {
+        self.order = MemoryOrder::PARALLEL;
     }
 
     /// What the engine's functions are called with.
@@ -162,10 +176,19 @@ impl Compiler {
             load_mxcsr: builder.import_signature(signature(convention, 1, 1)),
         };
         let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
-        let mut translator = Translator::new(builder, signatures, region.predecessors(), plan, host);
+        let (predecessors, memory) = (region.predecessors(), self.order);
+        let mut translator = Translator::new(builder, signatures, predecessors, plan, host, memory);
         translator.begin(window);
-        let grouped = region.grouped;
-        let mut work = Work { translator, grouped, window, mode, model, calls: Vec::new(), instructions: 0 };
+        let mut work = Work {
+            translator,
+            grouped: region.grouped,
+            window,
+            mode,
+            model,
+            calls: Vec::new(),
+            runs: Vec::new(),
+            instructions: 0,
+        };
         // A node that its turn finds unreached may be reached from a later one.
         while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
             let offset_of_node = |other: usize| region.nodes[other].offset;
@@ -182,7 +205,7 @@ impl Compiler {
             }
             work.translator.end_node(&region.nodes[node].successors, offset_of_node);
         }
-        let Work { translator, calls, instructions, .. } = work;
+        let Work { translator, mut calls, runs, instructions, .. } = work;
         let extent = translator.extent();
         let is_lost = translator.window_is_lost;
         translator.finish().finalize(self.isa.frontend_config());
@@ -190,7 +213,8 @@ impl Compiler {
             return Ok(None);
         }
         dead_code::remove(&mut self.context.func);
-        let code = self.code(instructions as usize)?;
+        let mut code = self.code(instructions as usize)?;
+        append_runs(&mut code, &runs, &mut calls);
         let is_kept = self.keep_clif.is_some_and(|regions| regions.contains(region));
         let clif = is_kept.then(|| self.context.func.display().to_string());
         Ok(Some(Translation {
@@ -215,6 +239,15 @@ impl Compiler {
     }
 }
 
+/// Puts the host code of runs behind the translation's own, where their calls find it.
+fn append_runs(code: &mut Vec<u8>, runs: &[(usize, Run)], calls: &mut [Call]) {
+    for (call, run) in runs {
+        code.resize(code.len().next_multiple_of(16), 0);
+        calls[*call].host = code.len() as u64;
+        code.extend(run.host_code());
+    }
+}
+
 /// A code generator for this architecture, with the features of this processor or the least that there is.
 fn isa_of_host(native: bool) -> Result<isa::Builder, CompileError> {
     cranelift_native::builder_with_options(native).map_err(|why| CompileError::Host(why.to_owned()))
@@ -228,6 +261,8 @@ struct Work<'a> {
     mode: ModeKey,
     model: &'a CpuModel,
     calls: Vec<Call>,
+    /// The runs of x87 instructions, each with the number of its call.
+    runs: Vec<(usize, Run)>,
     instructions: u32,
 }
 
@@ -239,6 +274,11 @@ impl Work<'_> {
         self.translator.begin_node(number, node.offset, NodeGroups::new(groups, in_window));
         let mut done = 0;
         while done < node.bytes.len() {
+            if let Some((length, count)) = self.x87_run(&node.bytes[done..]) {
+                done += length;
+                self.instructions += count;
+                continue;
+            }
             match self.instruction(&node.bytes[done..]) {
                 Ok(length) => done += length,
                 Err(failure) => {
@@ -249,6 +289,22 @@ impl Work<'_> {
             self.instructions += 1;
         }
         None
+    }
+
+    /// Translates the run of x87 instructions that comes next, if there is one; returns its length and how many they are.
+    fn x87_run(&mut self, bytes: &[u8]) -> Option<(usize, u32)> {
+        if self.translator.in_sti_shadow {
+            return None;
+        }
+        let run = Run::begin(bytes, self.mode, self.model)?;
+        let interpreted = decode::<Cpu>(bytes, self.mode, self.model).ok()?;
+        let (Semantics::Inline(first) | Semantics::Hard(first)) = interpreted.semantics;
+        let index = self.calls.len();
+        self.calls.push(Call { run: first, op: interpreted.op, floating: true, host: 0 });
+        self.translator.x87_run(&run, index);
+        let done = (run.bytes(), run.instructions() as u32);
+        self.runs.push((index, run));
+        Some(done)
     }
 
     /// Translates one instruction; returns its length.
@@ -269,7 +325,7 @@ impl Work<'_> {
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;
         let (Semantics::Inline(run) | Semantics::Hard(run)) = interpreted.semantics;
         let floating = is_floating(&bytes[..length], decoded.contained);
-        let call = Call { run, op: interpreted.op, floating };
+        let call = Call { run, op: interpreted.op, floating, host: 0 };
         self.translator.call_function(&call, self.calls.len(), &bytes[..length], decoded.contained);
         self.calls.push(call);
         Ok(length)
@@ -288,6 +344,7 @@ pub(crate) fn leave_kind(code: u64) -> LeaveKind {
         0 => LeaveKind::Next,
         2 => LeaveKind::Exception,
         3 => LeaveKind::Engine,
+        4 => LeaveKind::Hot,
         _ => LeaveKind::Interpret,
     }
 }

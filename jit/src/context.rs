@@ -11,6 +11,7 @@ use crate::jumps::{JumpEntry, NO_TAG};
 use crate::mxcsr;
 use crate::shape::{Shape, settle};
 use crate::thunks::Thunks;
+use crate::x87::host as x87;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
 use rx86_cpu::op::{Op, reg};
@@ -30,6 +31,8 @@ pub(crate) enum LeaveKind {
     Exception = 2,
     /// As `Next`, but the engine has to look at what has happened before.
     Engine = 3,
+    /// As `Next`; the counter `JitContext::hot` has run down.
+    Hot = 4,
 }
 
 /// A function that translated code calls for one instruction.
@@ -37,8 +40,18 @@ pub(crate) enum LeaveKind {
 pub(crate) struct Call {
     pub(crate) run: Hard,
     pub(crate) op: Op,
-    /// It may look at MXCSR, or compute in floating point.
+    /// It may look at MXCSR or the x87, or compute in floating point.
     pub(crate) floating: bool,
+    /// Where there is host code that is called instead: its offset in the translation, and once that is in the arena its
+    /// address. Else zero.
+    pub(crate) host: u64,
+}
+
+/// Makes the offsets of host code addresses.
+pub(crate) fn place_calls(calls: &mut [Call], code: *const u8) {
+    for call in calls.iter_mut().filter(|call| call.host != 0) {
+        call.host += code.expose_provenance() as u64;
+    }
 }
 
 /// What translated code is given.
@@ -49,8 +62,12 @@ pub(crate) struct JitContext {
     pub(crate) tlb: *const TlbEntry,
     /// The processor's state. Not the first field: `Translator::load_cold` needs an offset.
     pub(crate) state: *mut Vcpu,
-    /// Calls `slow_access` with all registers preserved.
+    /// The counters of `Heat`.
+    pub(crate) heats: *mut i32,
+    /// Calls `slow_function` with all registers preserved.
     pub(crate) slow_access: *const u8,
+    /// Calls `load_x87_function` with all registers preserved.
+    pub(crate) load_x87: *const u8,
     /// `call`.
     pub(crate) call: extern "C" fn(*mut JitContext, *const Call, u64) -> u64,
     /// Goes on at RIP in another translation, or returns.
@@ -59,10 +76,13 @@ pub(crate) struct JitContext {
     pub(crate) attention: *const u32,
     /// The jump cache.
     pub(crate) jumps: *const JumpEntry,
-    /// The mapping and mode, as the jump cache's entries have them; `NO_TAG` if the engine has to look first.
-    pub(crate) tag: u64,
+    /// The mapping and mode, as the jump cache's entries have them, of the lower and of the upper half of the address space;
+    /// `NO_TAG` if the engine has to look first.
+    pub(crate) tags: [u64; 2],
     /// What the thunk at `slow_access` calls.
     pub(crate) slow_function: extern "C" fn(*mut JitContext),
+    /// Makes the host's x87 the guest's, unless an exception is not masked.
+    pub(crate) load_x87_function: extern "C" fn(*mut JitContext),
     /// Instructions that may still be executed; translated code counts it down and may go below zero.
     pub(crate) remaining: i64,
     /// Arguments of `slow_access`: the linear address; a `Request`.
@@ -70,10 +90,18 @@ pub(crate) struct JitContext {
     pub(crate) access: u64,
     /// Its result: the host address, or zero.
     pub(crate) host: u64,
+    /// The `Call`s of the quick translation that executes.
+    pub(crate) calls: *const Call,
+    /// The counter that has run down.
+    pub(crate) hot: u64,
     /// One while the host's MXCSR is the guest's.
     pub(crate) mxcsr_loaded: u64,
     /// Makes it so.
     pub(crate) load_mxcsr: extern "C" fn(*mut JitContext) -> u64,
+    /// One while the host's x87 is the guest's.
+    pub(crate) x87_loaded: u64,
+    /// What FLDCW loads.
+    pub(crate) control_word: u64,
     /// A signalling NaN.
     pub(crate) signalling_nan: u64,
     /// Where results go that are computed only for their flags.
@@ -107,10 +135,11 @@ impl JitContext {
         cpu: &mut Cpu,
         thunks: &Thunks,
         jumps: *const JumpEntry,
+        heats: *mut i32,
         budget: u64,
         chains: bool,
     ) -> Self {
-        let tag = tag_of(cpu);
+        let tags = tags_of(cpu);
         let tlb = tlb_of(cpu);
         let attention = cpu.attention.as_ptr();
         let cpu: *mut Cpu = cpu;
@@ -118,21 +147,28 @@ impl JitContext {
         let state = unsafe { &raw mut (*cpu).state };
         Self {
             state,
+            heats,
             tlb,
             slow_access: thunks.slow_access(),
+            load_x87: thunks.load_x87(),
             dispatch: thunks.dispatch(),
             attention,
             jumps,
-            tag,
+            tags,
             chains,
             call,
             slow_function: slow_access_function,
+            load_x87_function,
             remaining: i64::try_from(budget).unwrap_or(i64::MAX),
             linear: 0,
             access: 0,
             host: 0,
+            calls: std::ptr::null(),
+            hot: 0,
             mxcsr_loaded: 0,
             load_mxcsr,
+            x87_loaded: 0,
+            control_word: 0,
             signalling_nan: 0x7ff0_0000_0000_0001,
             scratch: [0; 2],
             flags_shape: u64::from(Shape::VALUES.encode()),
@@ -143,6 +179,11 @@ impl JitContext {
             group_missed: false,
             refusal: None,
         }
+    }
+
+    /// The tag of a jump to `rip`.
+    pub(crate) fn tag_at(&self, rip: u64) -> u64 {
+        self.tags[(rip >> 63) as usize]
     }
 
     /// The exception that a function raised.
@@ -160,6 +201,15 @@ impl JitContext {
         }
     }
 
+    /// Gives the host its x87 back, if translated code has loaded the guest's.
+    pub(crate) fn unload_x87(&mut self) {
+        if self.x87_loaded != 0 {
+            self.x87_loaded = 0;
+            // SAFETY: `cpu` is valid, and nobody else uses it meanwhile.
+            x87::store(unsafe { &mut (*self.cpu).state.x87 });
+        }
+    }
+
     /// Gives the host its MXCSR back, if translated code has loaded the guest's; tells whether it had.
     pub(crate) fn unload_mxcsr(&mut self) -> bool {
         if self.mxcsr_loaded == 0 {
@@ -170,6 +220,16 @@ impl JitContext {
         // SAFETY: `cpu` is valid, and nobody else uses it meanwhile.
         unsafe { (*self.cpu).state.mxcsr = guest };
         true
+    }
+}
+
+/// Makes the host's x87 the guest's; if that must not be, because an exception is not masked, `x87_loaded` stays zero.
+extern "C" fn load_x87_function(context: *mut JitContext) {
+    // SAFETY: as in `slow_access_function`.
+    let (context, guest) = unsafe { (&mut *context, &(*(*context).cpu).state.x87) };
+    if x87::is_masked(guest.control) {
+        x87::load(guest);
+        context.x87_loaded = 1;
     }
 }
 
@@ -186,8 +246,8 @@ extern "C" fn load_mxcsr(context: *mut JitContext) -> u64 {
 }
 
 /// The mapping and mode of `cpu`, as the jump cache's entries have them.
-pub(crate) fn tag_of(cpu: &Cpu) -> u64 {
-    cpu.mmu.generation() << 16 | u64::from(cpu.mode().0)
+fn tags_of(cpu: &Cpu) -> [u64; 2] {
+    [0, u64::MAX].map(|linear| cpu.mmu.generation(linear) << 16 | u64::from(cpu.mode().0))
 }
 
 /// The TLB's entries in use.
@@ -232,7 +292,11 @@ fn find(cpu: &mut Cpu, linear: u64, request: Request) -> Result<*const u8, Refus
 /// Executes the instruction of `call`, one of the translation's; `next` is RIP behind it.
 extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u64 {
     // SAFETY: as in `slow_access_function`; the translation's calls outlive its execution.
-    let (context, cpu, Call { run, op, floating }) = unsafe { (&mut *context, &mut *(*context).cpu, &*call) };
+    let (context, cpu, Call { run, op, floating, .. }) =
+        unsafe { (&mut *context, &mut *(*context).cpu, &*call) };
+    if *floating {
+        context.unload_x87();
+    }
     let unloaded = *floating && context.unload_mxcsr();
     let mxcsr = cpu.state.mxcsr;
     let entry = cpu.state.rip();
@@ -260,10 +324,10 @@ impl JitContext {
     /// An instruction has ended its block: if nothing waits to be done at its border, another translation may go on, in what
     /// may be a new mode and mapping.
     fn after_block(&mut self, cpu: &mut Cpu) {
-        self.tag = NO_TAG;
+        self.tags = [NO_TAG; 2];
         if self.chains && cpu.is_undisturbed() {
             cpu.block_limit = usize::MAX;
-            self.tag = tag_of(cpu);
+            self.tags = tags_of(cpu);
             self.tlb = tlb_of(cpu);
         }
     }

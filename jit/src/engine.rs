@@ -2,31 +2,39 @@
 
 use crate::code::{CodeArena, HostCode, Segment};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind, tag_of};
+use crate::context::{Call, JitContext, LeaveKind, place_calls};
 use crate::dump::Installation;
 use crate::exits;
+use crate::heat::Heat;
 use crate::jumps::JumpCache;
 use crate::pending::{Pending, PendingRegions, overlaps};
-use crate::region::Region;
+use crate::quick::QuickCompiler;
+use crate::region::{Limits, Region};
 use crate::thunks::Thunks;
 use crate::watch::{Watch, WatchConfig};
 use crate::worker::{Job, Worker};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rx86_cpu::backend::TierStats;
 use rx86_cpu::cpu::Cpu;
+use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
-use rx86_cpu::interp::tier::{CodeView, HotTier, TierExit, TranslationId};
+use rx86_cpu::interp::tier::{CodeView, HotBlock, HotTier, TierExit, TranslationId};
 use rx86_cpu::mode::ModeKey;
 use rx86_softmmu::Access;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How the JIT works.
 #[derive(Clone, Debug)]
 pub struct JitConfig {
     /// How often the interpreter executes a block before it is translated; at least one.
     pub threshold: u32,
+    /// How often it executes one before that is translated quickly, where the host is one that can be done for; zero for never.
+    pub quick_threshold: u32,
     /// Translate on a thread of its own while the guest goes on, rather than at once.
     pub background: bool,
+    /// Other vCPUs use the same memory at the same time: x86's memory order is kept.
+    pub parallel: bool,
     /// Host code kept, in bytes; when it is full, the oldest goes.
     pub code_cache_bytes: usize,
     /// What is written out for people to look at.
@@ -35,12 +43,21 @@ pub struct JitConfig {
 
 impl Default for JitConfig {
     fn default() -> Self {
-        Self { threshold: 8000, background: true, code_cache_bytes: 128 << 20, watch: WatchConfig::default() }
+        Self {
+            threshold: 8000,
+            quick_threshold: 32,
+            background: true,
+            parallel: false,
+            code_cache_bytes: 128 << 20,
+            watch: WatchConfig::default(),
+        }
     }
 }
 
 /// A translation that can be entered.
 struct Installed {
+    /// By the quick tier, with these counters.
+    quick: Option<Box<[u32]>>,
     code: HostCode,
     calls: Box<[Call]>,
     extent: (i64, i64),
@@ -55,6 +72,8 @@ struct Installed {
     group_misses: u32,
     /// The code has a stack window.
     windowed: bool,
+    /// The RIPs at which the jump cache may know it, the latest last.
+    remembered: Vec<u64>,
 }
 
 /// How many of those lead to a translation without groups.
@@ -63,12 +82,17 @@ const MAX_GROUP_MISSES: u32 = 64;
 /// The JIT.
 pub struct Jit {
     config: JitConfig,
+    quick: Option<QuickCompiler>,
+    heat: Heat,
+    /// Quick translations that nobody has been told of.
+    fresh: Vec<(u64, ModeKey, TranslationId)>,
     worker: Worker,
     thunks: Thunks,
     arena: CodeArena,
     jumps: JumpCache,
     /// By `TranslationId - 1`.
-    installed: Vec<Option<Installed>>,
+    installed: Vec<Option<Box<Installed>>>,
+    model: CpuModel,
     by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     by_page: FxHashMap<u64, Vec<TranslationId>>,
     pending: PendingRegions,
@@ -79,6 +103,8 @@ pub struct Jit {
     windowless: FxHashSet<(u64, ModeKey)>,
     stats: TierStats,
     watch: Watch,
+    /// Instructions of the longest translation so far. None executes more of them before it looks at what is left.
+    longest: u64,
 }
 
 /// The engine: the interpreter with the JIT above it.
@@ -92,14 +118,21 @@ impl Jit {
     pub fn new(cpu: &Cpu, config: JitConfig) -> Result<Self, CompileError> {
         let mut compiler = Compiler::for_host()?;
         compiler.keep_clif(config.watch.dump.as_ref().map(|dump| dump.regions));
+        if config.parallel {
+            compiler.keep_order();
+        }
         let thunks = Thunks::new(&mut compiler)?;
         let watch = Watch::new(&config.watch)?;
         Ok(Self {
+            quick: if config.quick_threshold == 0 { None } else { QuickCompiler::for_host() },
+            heat: Heat::new(config.threshold),
+            fresh: Vec::new(),
             worker: Worker::new(compiler, cpu.model.clone(), config.background)?,
             thunks,
             arena: CodeArena::new(config.code_cache_bytes)?,
             jumps: JumpCache::new(),
             installed: Vec::new(),
+            model: cpu.model.clone(),
             by_entry: FxHashMap::default(),
             by_page: FxHashMap::default(),
             pending: PendingRegions::default(),
@@ -108,6 +141,7 @@ impl Jit {
             windowless: FxHashSet::default(),
             stats: TierStats::default(),
             watch,
+            longest: 0,
             config,
         })
     }
@@ -115,17 +149,27 @@ impl Jit {
     fn install(
         &mut self,
         pending: Pending,
-        translation: Translation,
+        mut translation: Translation,
+        quick: Option<Box<[u32]>>,
     ) -> Option<(u64, ModeKey, TranslationId)> {
         if let Some(segment) = self.arena.make_room(translation.code.len()) {
             self.evict(segment);
         }
         let code = self.arena.add(&translation.code).ok()??;
+        place_calls(&mut translation.calls, code.start);
         let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
         let Pending { gpa, mode, region } = pending;
-        self.stats.regions += 1;
-        self.stats.guest_instructions += u64::from(translation.instructions);
-        self.stats.host_bytes += code.bytes as u64;
+        if let Some(&replaced) = self.by_entry.get(&(gpa, mode)) {
+            self.remove(replaced);
+        }
+        let stats = if quick.is_some() { &mut self.stats.quick } else { &mut self.stats.full };
+        stats.regions += 1;
+        stats.guest_instructions += u64::from(translation.instructions);
+        stats.host_bytes += code.bytes as u64;
+        if quick.is_none() {
+            self.heat.take_over(gpa, mode);
+        }
+        self.longest = self.longest.max(translation.instructions.into());
         self.watch.installed(&Installation {
             gpa,
             mode,
@@ -141,7 +185,8 @@ impl Jit {
             }
         }
         self.by_entry.insert((gpa, mode), id);
-        self.installed.push(Some(Installed {
+        self.installed.push(Some(Box::new(Installed {
+            quick,
             code,
             calls: translation.calls,
             extent: translation.extent,
@@ -152,13 +197,15 @@ impl Jit {
             checked: None,
             group_misses: 0,
             windowed: translation.windowed,
-        }));
+            remembered: Vec::new(),
+        })));
         Some((gpa, mode, id))
     }
 
     /// Drops the translations of a segment.
     fn evict(&mut self, segment: Segment) {
-        let is_in = |slot: &Option<Installed>| slot.as_ref().is_some_and(|one| one.code.segment == segment);
+        let is_in =
+            |slot: &Option<Box<Installed>>| slot.as_ref().is_some_and(|one| one.code.segment == segment);
         let ids = (1..).map_while(TranslationId::new).zip(&self.installed);
         let evicted: Vec<TranslationId> = ids.filter(|(_, slot)| is_in(slot)).map(|(id, _)| id).collect();
         self.stats.evicted += evicted.len() as u64;
@@ -174,7 +221,7 @@ impl Jit {
         let ids = self.by_page.get(&(gpa >> 12)).cloned().unwrap_or_default();
         for id in ids {
             let Some(Some(installed)) = self.installed.get_mut(id.get() as usize - 1) else { continue };
-            if !overlaps(&installed.pieces, gpa, 1) {
+            if installed.quick.is_some() || !overlaps(&installed.pieces, gpa, 1) {
                 continue;
             }
             installed.group_misses += 1;
@@ -186,9 +233,41 @@ impl Jit {
         }
     }
 
+    fn translation_of(&self, gpa: u64, mode: ModeKey) -> Option<&Installed> {
+        let id = self.by_entry.get(&(gpa, mode))?;
+        self.installed.get(id.get() as usize - 1)?.as_deref()
+    }
+
+    fn warm<'a>(&'a self, code: &'a mut dyn CodeView, mode: ModeKey) -> Warm<'a> {
+        Warm { code, heat: &self.heat, mode }
+    }
+
+    fn translate_quickly(&mut self, gpa: u64, mode: ModeKey, region: Arc<Region>) {
+        let Some(quick) = &mut self.quick else { return };
+        let began = Instant::now();
+        let heats: Vec<u32> = region.nodes.iter().map(|node| self.heat.number(node.gpa, mode)).collect();
+        let translated = quick.translate(&region, &heats, mode, &self.model);
+        self.stats.quick.compile_ns += began.elapsed().as_nanos() as u64;
+        match translated {
+            Ok(translation) => {
+                let installed = self.install(Pending { gpa, mode, region }, translation, Some(heats.into()));
+                self.fresh.extend(installed);
+            }
+            Err(error) => {
+                self.stats.failed += 1;
+                tracing::debug!(target: "rx86::jit", "{gpa:#x}: {error}");
+            }
+        }
+    }
+
     fn remove(&mut self, id: TranslationId) {
         let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
-        self.jumps.forget(&gone.code);
+        for rip in gone.remembered {
+            self.jumps.forget(rip, &gone.code);
+        }
+        if gone.quick.is_none() {
+            self.heat.give_back(gone.gpa, gone.mode);
+        }
         if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
             self.by_entry.remove(&(gone.gpa, gone.mode));
         }
@@ -203,13 +282,43 @@ impl Jit {
     }
 }
 
+/// Blocks with the heat that quick translations of them have counted.
+struct Warm<'a> {
+    code: &'a mut dyn CodeView,
+    heat: &'a Heat,
+    mode: ModeKey,
+}
+
+impl CodeView for Warm<'_> {
+    fn block(&mut self, linear: u64) -> Option<HotBlock> {
+        let mut block = self.code.block(linear)?;
+        block.heat = block.heat.saturating_add(self.heat.of(block.gpa, self.mode));
+        Some(block)
+    }
+
+    fn targets(&mut self, linear: u64) -> Vec<u64> {
+        self.code.targets(linear)
+    }
+}
+
 impl Installed {
     /// Whether the code may be entered at RIP in the current mapping: its other pages are where they were when it was
     /// translated, and what it jumps to unchecked is canonical.
     #[inline]
     fn fits(&mut self, cpu: &mut Cpu) -> bool {
-        let key = (cpu.mmu.generation(), cpu.state.rip());
+        let rip = cpu.state.rip();
+        let key = (cpu.mmu.generation(rip), rip);
         self.checked == Some(key) || self.check(cpu, key)
+    }
+
+    /// The jump cache is about to know the translation at `rip`, and no longer at the first of many others.
+    #[cold]
+    fn note_remembered(&mut self, rip: u64, jumps: &mut JumpCache) {
+        const MOST: usize = 8;
+        if self.remembered.len() >= MOST {
+            jumps.forget(self.remembered.remove(0), &self.code);
+        }
+        self.remembered.push(rip);
     }
 
     #[cold]
@@ -225,7 +334,7 @@ impl Installed {
                 _ => return false,
             }
         }
-        self.checked = (cpu.mmu.generation() == key.0).then_some(key);
+        self.checked = (cpu.mmu.generation(rip) == key.0).then_some(key);
         self.checked.is_some()
     }
 }
@@ -235,7 +344,11 @@ impl HotTier for Jit {
     const ACTIVE: bool = true;
 
     fn threshold(&self) -> u32 {
-        self.config.threshold
+        if self.quick.is_some() {
+            self.config.threshold.min(self.config.quick_threshold)
+        } else {
+            self.config.threshold
+        }
     }
 
     fn stats(&self) -> TierStats {
@@ -243,15 +356,29 @@ impl HotTier for Jit {
     }
 
     fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
-        if self.by_entry.contains_key(&(gpa, mode)) {
+        let is_quick = match self.translation_of(gpa, mode) {
+            Some(installed) if installed.quick.is_none() => return,
+            known => known.is_some(),
+        };
+        let Some(heat) = self.warm(code, mode).block(linear).map(|block| block.heat) else { return };
+        let is_hot = heat >= self.config.threshold;
+        // Until it is translated well, too; but then there is nothing to wait for.
+        let waits = !is_hot || self.config.background;
+        if waits && !is_quick && self.quick.is_some() {
+            let region = Region::grow(linear, &mut self.warm(code, mode), Limits::QUICK);
+            if let Some(region) = region {
+                self.translate_quickly(gpa, mode, Arc::new(region));
+            }
+        }
+        if !is_hot {
             return;
         }
-        let Some(heat) = code.block(linear).map(|block| block.heat) else { return };
         if let Some(number) = self.pending.find(gpa, mode) {
             self.worker.heat(number, heat);
             return;
         }
-        let Some(mut region) = Region::grow(linear, code) else { return };
+        let region = Region::grow(linear, &mut self.warm(code, mode), Limits::FULL);
+        let Some(mut region) = region else { return };
         region.grouped = !self.ungrouped.contains(&(gpa, mode));
         region.windowed = region.grouped && !self.windowless.contains(&(gpa, mode));
         let region = Arc::new(region);
@@ -262,16 +389,16 @@ impl HotTier for Jit {
     }
 
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)> {
+        let mut finished = std::mem::take(&mut self.fresh);
         if self.pending.is_empty() {
-            return Vec::new();
+            return finished;
         }
-        let mut finished = Vec::new();
         while let Some(done) = self.worker.take() {
-            self.stats.compile_ns += done.elapsed.as_nanos() as u64;
+            self.stats.full.compile_ns += done.elapsed.as_nanos() as u64;
             // Gone from here: its code was written meanwhile.
             let Some(pending) = self.pending.remove(done.number) else { continue };
             match done.outcome {
-                Ok(translation) => finished.extend(self.install(pending, translation)),
+                Ok(translation) => finished.extend(self.install(pending, translation, None)),
                 Err(error) => {
                     self.stats.failed += 1;
                     tracing::debug!(target: "rx86::jit", "{:#x}: {error}", pending.gpa);
@@ -293,8 +420,13 @@ impl HotTier for Jit {
             self.stats.refused_entries += 1;
             return TierExit::Interpret;
         }
-        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), budget, chains);
-        self.jumps.remember(cpu.state.rip(), tag_of(cpu), &installed.code, &installed.calls);
+        let heats = self.heat.as_mut_ptr();
+        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, budget, chains);
+        let rip = cpu.state.rip();
+        if !installed.remembered.contains(&rip) {
+            installed.note_remembered(rip, &mut self.jumps);
+        }
+        self.jumps.remember(rip, context.tag_at(rip), &installed.code, &installed.calls);
         let kind = leave_kind(self.thunks.enter(&mut context, &installed.code, &installed.calls));
         let group_missed = context.group_missed;
         let executed = (budget as i64).wrapping_sub(context.remaining) as u64;
@@ -304,6 +436,10 @@ impl HotTier for Jit {
         exits::count(&mut self.stats.exits, kind, &context, cpu);
         match kind {
             LeaveKind::Next | LeaveKind::Engine => TierExit::Next,
+            LeaveKind::Hot => {
+                self.heat.wind_up(context.hot as u32);
+                TierExit::Hot
+            }
             LeaveKind::Interpret => {
                 if group_missed {
                     self.note_group_miss(cpu);
@@ -314,6 +450,10 @@ impl HotTier for Jit {
         }
     }
 
+    fn overrun(&self) -> u64 {
+        self.longest
+    }
+
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize {
         for number in self.pending.remove_overlapping(gpa, bytes) {
             self.worker.cancel(number);
@@ -321,11 +461,15 @@ impl HotTier for Jit {
         let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
         let is_hit = |id: &TranslationId| {
             let slot = self.installed.get(id.get() as usize - 1);
-            slot.and_then(Option::as_ref).is_some_and(|installed| overlaps(&installed.pieces, gpa, bytes))
+            slot.and_then(Option::as_deref).is_some_and(|installed| overlaps(&installed.pieces, gpa, bytes))
         };
         let hit: Vec<TranslationId> = ids.iter().copied().filter(is_hit).collect();
         self.stats.invalidated += hit.len() as u64;
         for &id in &hit {
+            let installed = self.installed.get(id.get() as usize - 1).and_then(Option::as_deref);
+            for &number in installed.and_then(|installed| installed.quick.as_deref()).unwrap_or_default() {
+                self.heat.restart(number);
+            }
             self.remove(id);
         }
         hit.len()
@@ -334,7 +478,7 @@ impl HotTier for Jit {
     fn pieces_of_page(&self, page: u64) -> Vec<(u64, u64)> {
         let installed = self.by_page.get(&page).into_iter().flatten();
         let of_installed = installed
-            .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_ref))
+            .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_deref))
             .flat_map(|installed| &installed.pieces);
         let of_installed = of_installed.copied().filter(|&(gpa, _)| gpa >> 12 == page);
         of_installed.chain(self.pending.pieces_of_page(page)).collect()

@@ -27,6 +27,7 @@ pub(crate) fn count(exits: &mut TierExits, kind: LeaveKind, context: &JitContext
         (LeaveKind::Interpret, Some(Refusal::NotRam)) => &mut exits.access_not_ram,
         (LeaveKind::Interpret, None) => &mut exits.no_translation,
         (LeaveKind::Engine, _) => &mut exits.block_ended,
+        (LeaveKind::Hot, _) => &mut exits.hot,
         (LeaveKind::Next, _) if context.remaining <= 0 => &mut exits.budget,
         (LeaveKind::Next, _) if cpu.attention.peek() != 0 => &mut exits.attention,
         (LeaveKind::Next, _) => &mut exits.next_unknown,

@@ -1,15 +1,17 @@
-//! The JIT: guest instructions to host code through Cranelift.
+//! The JIT: guest instructions to host code, quickly at first, through Cranelift where that pays.
 //!
 //! `engine` gives an `X86Ops` engine: the interpreter with this crate's `Jit` above it as its hot tier
 //! (`rx86_cpu::interp::tier`). Only 64-bit code without alignment checks is translated; the interpreter has the rest.
 //!
 //! # From hot code to a translation
 //!
-//! The interpreter counts how often it executes a block. At the threshold `Jit::translate` grows a *region* from it
-//! (`region`): along direct jumps, branches and calls, as far as blocks are hot enough, a called function once for every
-//! call; and to where indirect jumps have led, as the interpreter remembers, which a comparison finds again
-//! (`translator::hub`). The `worker` thread translates regions, the hottest first (`compiler`), while the guest goes on. What
-//! is finished is given to the block it begins with, and the next execution of that block enters it (`engine`).
+//! The interpreter counts how often it executes a block. At the first threshold `Jit::translate` grows a small *region* from
+//! it (`region`), and the quick tier makes host code of that at once (`quick`), where it knows the host. Such code goes on
+//! counting (`heat`). At the second threshold the block grows into a larger region: along direct jumps, branches and calls,
+//! as far as blocks are hot enough, a called function once for every call; and to where indirect jumps have led, as the
+//! interpreter remembers, which a comparison finds again (`translator::hub`). The `worker` thread translates regions through
+//! Cranelift, the hottest first (`compiler`), while the guest goes on. What is finished is given to the block it begins
+//! with, and the next execution of that block enters it (`engine`); quick code that comes to it jumps there.
 //!
 //! # How a meaning becomes code
 //!
@@ -20,9 +22,9 @@
 //! `m.load(op)` a probe of the software TLB and a host load. Rust's own control flow in a meaning (a width, an operand
 //! shape) is decided while translating and leaves no trace in the code; what depends on guest values goes through
 //! `select`. So there is nothing to write, and nothing that can differ, when an instruction is added. What has no meaning in
-//! micro-operations (x87, some of SSE, system instructions) is a call of the function that the interpreter runs (`calls`):
+//! micro-operations (some of SSE, system instructions) is a call of the function that the interpreter runs (`calls`):
 //! what the instruction uses is stored before and loaded after. A few are translated by hand: divisions (`divide`), and the
-//! system instructions of every system call (`system`).
+//! system instructions of every system call (`system`). x87 and MMX instructions are executed by the host's x87 (`x87`).
 //!
 //! Accesses by the same registers that lie close together share one probe, which proves the page for all of them (`groups`);
 //! those near the stack pointer share one for the whole region (`window`).
@@ -36,6 +38,10 @@
 //! RIP is never a constant: `Vcpu` holds that of the region's entry until the region is left, and all else is relative to
 //! it. So a region may run at any linear address, as the interpreter's blocks may, and its code holds no host address either.
 //!
+//! # Several vCPUs
+//!
+//! Each has a JIT of its own. `JitConfig::parallel` makes translations keep x86's memory order (`order`).
+//!
 //! # Leaving a region
 //!
 //! Where an access misses the TLB, a function fills it and the code goes on. Where an instruction cannot go on at all (a page
@@ -44,8 +50,9 @@
 //! is to raise. A meaning therefore must make sure that what can fail comes before its first store to memory; changes of
 //! registers and flags are undone for free.
 //!
-//! Every way back in a region looks at the count of instructions left, so that the machine's loop is reached after its
-//! budget (some thousand instructions). Called functions that want the block to end end the region.
+//! Every way back in a region looks at the count of instructions left, and so does every way from one to another, so that the
+//! machine's loop is reached after its budget and one way through a region more: 20,000 instructions and at most 256, after
+//! which interrupts are looked at. Called functions that want the block to end end the region.
 //!
 //! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`), which looks RIP up in
 //! a cache of translations (`jumps`) under the present mapping and mode, and jumps there. So system calls, indirect jumps and
@@ -75,13 +82,17 @@ mod divide;
 mod dump;
 mod engine;
 mod exits;
+mod forgetful;
 mod groups;
+mod heat;
 mod jumps;
 pub mod listing;
 mod micro;
 mod mxcsr;
+mod order;
 mod pending;
 mod perf_map;
+mod quick;
 mod region;
 mod shape;
 mod system;
@@ -91,9 +102,11 @@ mod vector;
 mod watch;
 mod window;
 mod worker;
+mod x87;
 
 pub use block::{BlockExit, CompiledBlock, ExitKind};
 pub use compiler::{CompileError, Compiler};
 pub use dump::{DumpConfig, DumpedRegions};
 pub use engine::{Jit, JitConfig, engine};
+pub use forgetful::Forgetful;
 pub use watch::WatchConfig;

@@ -77,6 +77,7 @@ impl Translator<'_> {
         self.builder.ins().brif(same, done, &[], again, &[found.into()]);
 
         self.builder.switch_to_block(done);
+        self.after_locked();
         (old, new)
     }
 }

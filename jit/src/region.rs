@@ -5,15 +5,50 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
 
-/// The most instructions and blocks of a region. Code beyond is reached through the engine.
-const MAX_INSTRUCTIONS: usize = 150;
-const MAX_NODES: usize = 96;
+/// How far regions grow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The most instructions and blocks of a region. Code beyond is reached through the engine.
+    instructions: usize,
+    nodes: usize,
+    /// How deep calls are followed.
+    call_depth: u32,
+    /// A successor is taken into the region if it was executed at least this fraction of the entry's count.
+    cold_fraction: u32,
+    /// How often a block that ends with an indirect jump or call was executed at least, so that its targets are known.
+    least_indirect_heat: u32,
+    /// Whether indirect jumps stay in the region.
+    hubs: bool,
+}
 
-/// How deep calls are followed.
-const MAX_CALL_DEPTH: u32 = 3;
+impl Limits {
+    /// For Cranelift, to which larger regions give more.
+    pub(crate) const FULL: Self = Self {
+        instructions: 150,
+        nodes: 96,
+        call_depth: 3,
+        cold_fraction: 4,
+        least_indirect_heat: 0,
+        hubs: true,
+    };
+    /// For the quick tier, which gains nothing from what is seldom executed.
+    pub(crate) const QUICK: Self = Self {
+        instructions: 80,
+        nodes: 24,
+        call_depth: 0,
+        cold_fraction: 8,
+        least_indirect_heat: 256,
+        hubs: false,
+    };
 
-/// A successor is taken into the region if it was executed at least this fraction of the entry's count.
-const COLD_FRACTION: u32 = 4;
+    /// Whether a block may be in a region.
+    fn allow(self, block: &HotBlock) -> bool {
+        block.heat >= self.least_indirect_heat || {
+            let last = scan(&block.bytes).1;
+            !last.is_some_and(|last| matches!(last.code(), Code::Jmp_rm64 | Code::Call_rm64))
+        }
+    }
+}
 
 /// The same of what an indirect jump leads to, in relation to the jump's own least count: there are many of them.
 const COLD_TARGET_FRACTION: u32 = 16;
@@ -46,6 +81,8 @@ impl Successors {
 pub(crate) struct Node {
     /// Its first byte, from the region's.
     pub(crate) offset: i64,
+    /// The physical address of that.
+    pub(crate) gpa: u64,
     /// Its code, no more than its instructions.
     pub(crate) bytes: Vec<u8>,
     /// Where it leads.
@@ -130,6 +167,7 @@ enum End {
 
 struct Growth<'a> {
     code: &'a mut dyn CodeView,
+    limits: Limits,
     entry: u64,
     numbers: FxHashMap<(i64, Chain), usize>,
     links: Vec<Link>,
@@ -140,10 +178,14 @@ struct Growth<'a> {
 
 impl Region {
     /// The region that begins at the linear address `entry`; None if there is no decoded block.
-    pub(crate) fn grow(entry: u64, code: &mut dyn CodeView) -> Option<Self> {
+    pub(crate) fn grow(entry: u64, code: &mut dyn CodeView, limits: Limits) -> Option<Self> {
         let first = code.block(entry)?;
+        if !limits.allow(&first) {
+            return None;
+        }
         let mut growth = Growth {
             code,
+            limits,
             entry,
             numbers: FxHashMap::default(),
             links: vec![Link {
@@ -158,7 +200,7 @@ impl Region {
             instructions: 0,
         };
         growth.numbers.insert((0, 0), 0);
-        let least_heat = first.heat / COLD_FRACTION;
+        let least_heat = first.heat / limits.cold_fraction;
         growth.queue.push(Queued { offset: 0, chain: 0, block: first, least_heat });
         let mut region = Self {
             entry,
@@ -177,14 +219,21 @@ impl Region {
             taken += 1;
         }
         let Growth { open, links, .. } = growth;
-        region.add_hubs(open, &links);
+        if limits.hubs {
+            region.add_hubs(open, &links);
+        }
         Some(region)
     }
 
     /// A region of one node, for code that comes from nowhere.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
-        let node =
-            Node { offset: 0, bytes: bytes.to_vec(), successors: Successors::default(), targets: Vec::new() };
+        let node = Node {
+            offset: 0,
+            gpa: 0,
+            bytes: bytes.to_vec(),
+            successors: Successors::default(),
+            targets: Vec::new(),
+        };
         Self {
             entry: 0,
             nodes: vec![node],
@@ -247,7 +296,13 @@ impl Region {
                 Some(&(_, _, hub)) if kind != OpenKind::Call => hub,
                 _ => {
                     let successors = Successors::default();
-                    self.nodes.push(Node { offset: 0, bytes: Vec::new(), successors, targets: Vec::new() });
+                    self.nodes.push(Node {
+                        offset: 0,
+                        gpa: 0,
+                        bytes: Vec::new(),
+                        successors,
+                        targets: Vec::new(),
+                    });
                     shared.push((chain, kind, self.nodes.len() - 1));
                     self.nodes.len() - 1
                 }
@@ -313,6 +368,7 @@ impl Growth<'_> {
                 }
                 self.open.push(Open { node: number, chain, targets: Vec::new(), kind: OpenKind::Return });
             }
+            End::IndirectJump | End::IndirectCall if !self.limits.hubs => {}
             End::IndirectJump => {
                 let targets = self.targets(offset, chain, least_heat / COLD_TARGET_FRACTION);
                 self.open.push(Open { node: number, chain, targets, kind: OpenKind::Jump });
@@ -325,13 +381,13 @@ impl Growth<'_> {
             }
             End::Leave => {}
         }
-        Node { offset, bytes: block.bytes, successors, targets: Vec::new() }
+        Node { offset, gpa: block.gpa, bytes: block.bytes, successors, targets: Vec::new() }
     }
 
     /// The chain of a call, unless it is too deep.
     fn call(&mut self, caller: Chain, callee: Option<i64>, return_offset: i64) -> Option<Chain> {
         let depth = self.links[caller].depth + 1;
-        if depth > MAX_CALL_DEPTH {
+        if depth > self.limits.call_depth {
             return None;
         }
         self.links.push(Link { caller, callee, return_offset, depth, recursive_returns: Vec::new() });
@@ -362,11 +418,11 @@ impl Growth<'_> {
         if let Some(&number) = self.numbers.get(&(offset, chain)) {
             return Some(number);
         }
-        if self.queue.len() >= MAX_NODES || self.instructions >= MAX_INSTRUCTIONS {
+        if self.queue.len() >= self.limits.nodes || self.instructions >= self.limits.instructions {
             return None;
         }
         let block = self.code.block(self.entry.wrapping_add(offset as u64))?;
-        if block.heat < least_heat {
+        if block.heat < least_heat || !self.limits.allow(&block) {
             return None;
         }
         let number = self.queue.len();

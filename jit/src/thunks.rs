@@ -25,6 +25,7 @@ pub(crate) struct Thunks {
     enter: HostCode,
     dispatch: HostCode,
     slow_access: HostCode,
+    load_x87: HostCode,
 }
 
 /// The convention of translations, which only `enter` calls: none of their registers need be preserved. That of Winch
@@ -60,8 +61,9 @@ impl Thunks {
         };
         let enter = add(compiler.enter_thunk()?)?;
         let dispatch = add(compiler.dispatch_thunk()?)?;
-        let slow_access = add(compiler.slow_access_thunk()?)?;
-        Ok(Self { _memory: memory, enter, dispatch, slow_access })
+        let slow_access = add(compiler.preserving_thunk(offset_of!(JitContext, slow_function))?)?;
+        let load_x87 = add(compiler.preserving_thunk(offset_of!(JitContext, load_x87_function))?)?;
+        Ok(Self { _memory: memory, enter, dispatch, slow_access, load_x87 })
     }
 
     /// What translations go on through when they have stored an RIP.
@@ -73,6 +75,10 @@ impl Thunks {
         self.slow_access.start
     }
 
+    pub(crate) fn load_x87(&self) -> *const u8 {
+        self.load_x87.start
+    }
+
     /// Executes the translation at `code`, and those that it leads to; returns why the last one left.
     pub(crate) fn enter(&self, context: &mut JitContext, code: &HostCode, calls: &[Call]) -> u64 {
         // SAFETY: `enter` is the function that `enter_thunk` makes, in the host's C calling convention.
@@ -81,6 +87,7 @@ impl Thunks {
         // Translations read and write `Vcpu` at the offsets of its fields, read the TLB within its SETS entries, access
         // guest RAM only through entries whose tag matches, and call the functions in the context.
         let kind = enter(&raw mut *context, code.start, calls.as_ptr());
+        context.unload_x87();
         context.unload_mxcsr();
         context.settle_flags();
         kind
@@ -144,7 +151,10 @@ impl Compiler {
             let state = load(builder, context, offset_of!(JitContext, state));
             let rip = load(builder, state, register_offset(usize::from(reg::RIP)));
             let jumps = load(builder, context, offset_of!(JitContext, jumps));
-            let tag = load(builder, context, offset_of!(JitContext, tag));
+            let upper = builder.ins().ushr_imm_u(rip, 63);
+            let which = builder.ins().ishl_imm_u(upper, 3);
+            let tags = builder.ins().iadd(context, which);
+            let tag = load(builder, tags, offset_of!(JitContext, tags));
             let shifted = builder.ins().ushr_imm_u(rip, i64::from(SHIFT));
             let mixed = builder.ins().bxor(rip, shifted);
             let slot = builder.ins().band_imm_u(mixed, ENTRIES as i64 - 1);
@@ -171,14 +181,13 @@ impl Compiler {
         })
     }
 
-    /// The function behind `JitContext::slow_access`: calls `JitContext::slow_function` and preserves all registers.
-    fn slow_access_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
+    /// A function that calls the one at `offset` of `JitContext` and preserves all registers.
+    fn preserving_thunk(&mut self, offset: usize) -> Result<Vec<u8>, CompileError> {
         let convention = self.host_convention();
         self.thunk(slow_access_signature(), |builder, parameters| {
             let callee = builder.import_signature(signature(convention, 1, 0));
             let context = parameters[0];
-            let offset = offset_of!(JitContext, slow_function) as i32;
-            let function = builder.ins().load(I64, MemFlagsData::trusted(), context, offset);
+            let function = builder.ins().load(I64, MemFlagsData::trusted(), context, offset as i32);
             builder.ins().call_indirect(callee, function, &[context]);
             builder.ins().return_(&[]);
         })

@@ -1,8 +1,8 @@
 //! The flags by which a board, a timer or a host thread asks a vCPU to look up at the next block border, or to wake.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Thread;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Arc, AtomicU32, Mutex, Ordering, fence};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// One vCPU's attention flags, shared with everybody who may want it to look up.
@@ -36,9 +36,10 @@ impl Attention {
     /// Sets `bits`, and wakes the vCPU if it sleeps until one of them.
     #[inline]
     pub fn raise(&self, bits: u32) {
-        // Before `wakes` is read, as `sleep` writes it before it reads the flags: one of the two sees the other.
-        self.0.flags.fetch_or(bits, Ordering::SeqCst);
-        if self.0.wakes.load(Ordering::SeqCst) & bits != 0 {
+        self.0.flags.fetch_or(bits, Ordering::AcqRel);
+        // `sleep` writes `wakes` and then reads the flags: with a fence on both sides one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if self.0.wakes.load(Ordering::Acquire) & bits != 0 {
             self.wake();
         }
     }
@@ -57,6 +58,7 @@ impl Attention {
     }
 
     /// Where generated code finds the flags, which change under it.
+    #[cfg(not(loom))]
     pub fn as_ptr(&self) -> *const u32 {
         self.0.flags.as_ptr().cast_const()
     }
@@ -70,11 +72,23 @@ impl Attention {
     /// Gives the host CPU away until one of `bits` is up, but no longer than `limit`; may return earlier. To be called by
     /// the vCPU's own thread.
     pub fn sleep(&self, bits: u32, limit: Duration) {
-        *self.0.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::thread::current());
-        self.0.wakes.store(bits, Ordering::SeqCst);
-        if self.0.flags.load(Ordering::SeqCst) & bits == 0 {
-            std::thread::park_timeout(limit);
+        *self.0.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
+        self.0.wakes.store(bits, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if self.0.flags.load(Ordering::Acquire) & bits == 0 {
+            park(limit);
         }
-        self.0.wakes.store(0, Ordering::SeqCst);
+        self.0.wakes.store(0, Ordering::Release);
     }
+}
+
+#[cfg(not(loom))]
+fn park(limit: Duration) {
+    thread::park_timeout(limit);
+}
+
+/// A thread that nobody wakes is a deadlock to the model checker, which has no time.
+#[cfg(loom)]
+fn park(_: Duration) {
+    thread::park();
 }

@@ -7,10 +7,12 @@
 //! modified code visible (SDM volume 3, 9.1.3). Nobody waits. A vCPU that executes nothing has nothing to close.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::PoisonError;
 
 use crate::attention::Attention;
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, RwLock, RwLockReadGuard, fence, thread,
+};
 
 /// As many vCPUs have bits of their own; more share them.
 const HOLDER_BITS: u32 = 64;
@@ -211,8 +213,11 @@ impl CodeTracking {
 
     pub(crate) fn enter_guest(&self, own: &CodeWatcher) {
         loop {
-            own.0.running.store(true, Ordering::SeqCst);
-            if !self.stopping.load(Ordering::SeqCst) {
+            own.0.running.store(true, Ordering::Release);
+            // `alone` writes `stopping` and then reads `running`, `mark` posts and then reads it: with a fence on both sides
+            // one of the two sees the other.
+            fence(Ordering::SeqCst);
+            if !self.stopping.load(Ordering::Acquire) {
                 return;
             }
             own.0.running.store(false, Ordering::SeqCst);
@@ -225,12 +230,13 @@ impl CodeTracking {
         // Somebody else's turn may come first.
         own.leave_guest();
         let turn = lock(&self.alone);
-        self.stopping.store(true, Ordering::SeqCst);
+        self.stopping.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         let watchers = self.watchers();
         for other in watchers.iter().filter(|other| !Arc::ptr_eq(other, &own.0)) {
             other.attention.raise(Attention::KICK);
             while other.running.load(Ordering::SeqCst) {
-                std::thread::yield_now();
+                thread::yield_now();
             }
         }
         drop(watchers);

@@ -8,8 +8,11 @@ mod code;
 mod evicted;
 pub mod memory;
 pub mod mmu;
+#[cfg(all(test, loom))]
+mod models;
 pub mod paging;
 mod space;
+mod sync;
 pub mod tlb;
 
 pub use access::{Access, View};

@@ -60,6 +60,9 @@ pub struct Mmu {
     /// Page addresses with a data breakpoint.
     watched: Vec<u64>,
     last_generation: u64,
+    /// The generation of fetch translations in the upper half of the address space, while they are all of global pages.
+    upper_generation: u64,
+    upper_is_global: bool,
     stats: MmuStats,
 }
 
@@ -81,6 +84,8 @@ impl Mmu {
             memory,
             watched: Vec::new(),
             last_generation: 1,
+            upper_generation: 1,
+            upper_is_global: true,
             stats: MmuStats::default(),
         }
     }
@@ -102,12 +107,17 @@ impl Mmu {
         self.stats
     }
 
-    /// Changes as soon as a fetch translation (gpa or host address of a page of code) given before may be wrong in the same
-    /// view; who remembers one keys it by this and the view. A return to a PCID whose translations were kept brings back its
-    /// generation, and they are good again.
+    /// Changes as soon as a fetch translation (gpa or host address of a page of code) given before for an address of the same
+    /// half of the address space as `linear` may be wrong in the same view; who remembers one keys it by this and the view. A
+    /// return to a PCID whose translations were kept brings back its generation, and they are good again. As long as all code
+    /// in the upper half is on global pages, a change of the address space leaves that half's generation alone.
     #[inline(always)]
-    pub fn generation(&self) -> u64 {
-        self.spaces[self.space & (SPACES - 1)].generation
+    pub fn generation(&self, linear: u64) -> u64 {
+        if is_upper(linear) && self.upper_is_global {
+            self.upper_generation
+        } else {
+            self.spaces[self.space & (SPACES - 1)].generation
+        }
     }
 
     fn next_generation(&mut self) -> u64 {
@@ -229,6 +239,7 @@ impl Mmu {
         if access == Access::Fetch {
             let global = tlb.is_global(linear);
             space.note_fetch(linear, global);
+            self.upper_is_global &= global || !is_upper(linear);
         }
         Ok(Target {
             gpa,
@@ -275,8 +286,11 @@ impl Mmu {
         if known.is_none() {
             let space = &mut self.spaces[chosen];
             space.flush_all(Some(&mut self.active));
-            space.pcid = Some(pcid);
             space.generation = now;
+            if space.pcid.replace(pcid).is_some() {
+                // What the place knew of fetches from global pages is lost.
+                self.upper_generation = now;
+            }
         }
         known.is_some()
     }
@@ -305,6 +319,8 @@ impl Mmu {
             space.flush_all(active);
             space.generation = generation;
         }
+        self.upper_generation = self.next_generation();
+        self.upper_is_global = true;
     }
 
     /// Forgets every translation of all PCIDs except those of global pages.
@@ -326,7 +342,11 @@ impl Mmu {
     fn invalidate_in(&mut self, slot: usize, linear: u64, which: Which) {
         let active = (slot == self.space).then_some(&mut *self.active);
         if self.spaces[slot].invalidate(active, linear, which) {
-            self.spaces[slot].generation = self.next_generation();
+            let generation = self.next_generation();
+            self.spaces[slot].generation = generation;
+            if is_upper(linear) {
+                self.upper_generation = generation;
+            }
         }
     }
 
@@ -377,6 +397,12 @@ impl Mmu {
         self.watched = linear_pages.into_iter().map(|linear| linear & !0xfff).collect();
         self.flush_all();
     }
+}
+
+/// Whether an address is in the upper half of the address space, which kernels keep for themselves.
+#[inline(always)]
+fn is_upper(linear: u64) -> bool {
+    linear >> 63 != 0
 }
 
 /// What `view` may do in a page without another walk.

@@ -206,9 +206,9 @@ fn flushes_and_invalidations_take_what_they_should() {
             let pages = fill(&mut mmu);
             // The action finds the arrays of `view` parked.
             mmu.set_view(View::SupervisorAc);
-            let before = mmu.generation();
+            let before = mmu.generation(0);
             action(&mut mmu);
-            assert_eq!(mmu.generation() != before, changed, "{name}: generation");
+            assert_eq!(mmu.generation(0) != before, changed, "{name}: generation");
             mmu.set_view(view);
             assert_eq!(pages.map(|page| open(&mmu, page)[2]), left, "{name} {view:?}");
         }
@@ -220,36 +220,65 @@ fn an_invlpg_of_a_page_never_fetched_from_keeps_the_generation() {
     let mut mmu = mmu_with(long_mode());
     touch(&mut mmu, 0x5_0000, Access::Fetch);
     touch(&mut mmu, 0x5_5000, Access::Write);
-    let before = mmu.generation();
+    let before = mmu.generation(0);
     mmu.invalidate_page(0x5_5000);
-    assert_eq!((mmu.generation(), open(&mmu, 0x5_5000)[0]), (before, false));
+    assert_eq!((mmu.generation(0), open(&mmu, 0x5_5000)[0]), (before, false));
     // Driven out of the TLB by a page of the same set, 8 MiB up: whoever remembers it must still be told.
     store(mmu.memory(), PD + 4 * 8, PT | P | W | U);
     touch(&mut mmu, 0x85_0000, Access::Read);
     assert_eq!(open(&mmu, 0x5_0000), [false; 3]);
     mmu.invalidate_page(0x5_0000);
-    assert_ne!(mmu.generation(), before);
+    assert_ne!(mmu.generation(0), before);
 
     map(mmu.memory(), 0x5_1000, 0x5_1000 | P | W | U | G);
     touch(&mut mmu, 0x5_1000, Access::Fetch);
     mmu.flush_non_global();
-    let before = mmu.generation();
+    let before = mmu.generation(0);
     mmu.invalidate_page(0x5_1000);
-    assert_ne!(mmu.generation(), before, "a global page stays fetched through a flush of the others");
+    assert_ne!(mmu.generation(0), before, "a global page stays fetched through a flush of the others");
+}
+
+/// A page of the upper half that leads to the tables' low pages, as they do.
+const UPPER: u64 = 0xffff_8000_0005_0000;
+
+#[test]
+fn global_code_in_the_upper_half_keeps_its_generation_in_other_spaces() {
+    let generations = |flags: u64| {
+        let mut mmu = mmu_with(PagingContext { pcide: true, cr3: PML4 | 1, ..long_mode() });
+        store(mmu.memory(), PML4 + 256 * 8, PDPT | P | W | U);
+        map(mmu.memory(), 0x5_0000, 0x5_0000 | P | W | U | flags);
+        touch(&mut mmu, UPPER, Access::Fetch);
+        let mut seen = vec![mmu.generation(UPPER)];
+        for action in [
+            |mmu: &mut Mmu| mmu.load_cr3(PML4 | 2, false),
+            |mmu: &mut Mmu| mmu.load_cr3(PML4 | 1, true),
+            |mmu: &mut Mmu| mmu.invalidate_page(UPPER + 0x1000),
+            |mmu: &mut Mmu| mmu.invalidate_page(UPPER),
+            |mmu: &mut Mmu| (3..12).for_each(|pcid| mmu.load_cr3(PML4 | pcid, false)),
+            Mmu::flush_all,
+        ] {
+            let before = mmu.generation(UPPER);
+            action(&mut mmu);
+            seen.push(u64::from(mmu.generation(UPPER) != before));
+        }
+        seen.split_off(1)
+    };
+    assert_eq!(generations(G), [0, 0, 0, 1, 1, 1], "a global page");
+    assert_eq!(generations(0), [1, 1, 0, 1, 1, 1], "a local page");
 }
 
 #[test]
 fn a_kept_pcid_finds_its_translations_again() {
     let mut mmu = mmu_with(PagingContext { pcide: true, cr3: PML4 | 1, ..long_mode() });
     let pages = fill(&mut mmu);
-    let generation = mmu.generation();
+    let generation = mmu.generation(0);
     mmu.load_cr3(PML4 | 2 | 1 << 63, true);
     assert_eq!(mmu.context().cr3, PML4 | 2);
-    assert_ne!(mmu.generation(), generation);
+    assert_ne!(mmu.generation(0), generation);
     assert_eq!(pages.map(|page| open(&mmu, page)[2]), [false; 3], "another PCID");
     fill(&mut mmu);
     mmu.load_cr3(PML4 | 1, true);
-    assert_eq!((mmu.generation(), pages.map(|page| open(&mmu, page)[2])), (generation, [true; 3]));
+    assert_eq!((mmu.generation(0), pages.map(|page| open(&mmu, page)[2])), (generation, [true; 3]));
     assert_eq!(mmu.stats().pcid_hits, 1);
 
     // INVLPG: of other PCIDs only global pages.
@@ -260,11 +289,11 @@ fn a_kept_pcid_finds_its_translations_again() {
     // INVPCID from afar: not the global page.
     fill(&mut mmu);
     mmu.load_cr3(PML4 | 1, true);
-    let generation = mmu.generation();
+    let generation = mmu.generation(0);
     mmu.invalidate_pcid(2, Some(pages[0]));
     mmu.invalidate_pcid(2, Some(pages[1]));
     mmu.invalidate_pcid(77, None);
-    assert_eq!(mmu.generation(), generation, "of another space");
+    assert_eq!(mmu.generation(0), generation, "of another space");
     mmu.load_cr3(PML4 | 2, true);
     assert_eq!(pages.map(|page| open(&mmu, page)[2]), [false, true, true]);
     mmu.invalidate_pcid(2, None);
@@ -406,8 +435,8 @@ fn pae_pointers_take_effect_when_loaded() {
     let mode = PagingMode::Pae;
     mmu.set_context(PagingContext { mode, pdptes: [PD | P, 0, 0, 0], ..Default::default() });
     assert_eq!(touch(&mut mmu, 0x5_0000, Access::Fetch), 0x5_0000);
-    let before = mmu.generation();
+    let before = mmu.generation(0);
     mmu.set_pdptes([0x8000 | P, 0, 0, 0]);
-    assert_ne!(mmu.generation(), before);
+    assert_ne!(mmu.generation(0), before);
     assert_eq!(touch(&mut mmu, 0x5_0000, Access::Fetch), 0xa000);
 }

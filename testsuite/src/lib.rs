@@ -5,4 +5,5 @@ pub mod fuzz;
 pub mod guest;
 pub mod kernels;
 pub mod oracle;
+pub mod smp;
 pub mod system;

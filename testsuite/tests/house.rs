@@ -13,7 +13,10 @@ const DEPENDENCIES: [(&str, &[&str]); 8] = [
     ("firmware", &["rx86-softmmu"]),
     ("jit", &["rx86-cpu", "rx86-softmmu"]),
     ("cli", &["rx86-cpu", "rx86-devices", "rx86-firmware", "rx86-jit", "rx86-kvm", "rx86-softmmu"]),
-    ("testsuite", &["rx86", "rx86-cpu", "rx86-devices", "rx86-firmware", "rx86-jit", "rx86-softmmu"]),
+    (
+        "testsuite",
+        &["rx86", "rx86-cpu", "rx86-devices", "rx86-firmware", "rx86-jit", "rx86-kvm", "rx86-softmmu"],
+    ),
 ];
 const MAX_FILE_LINES: usize = 800;
 const MAX_FUNCTION_LINES: usize = 70;

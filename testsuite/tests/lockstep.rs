@@ -3,6 +3,7 @@
 use iced_x86::Mnemonic;
 use iced_x86::code_asm::*;
 use rx86::diff::against_qemu;
+use rx86::diff::known::READ_MODIFY_WRITE;
 use rx86::diff::lockstep::{self, Pace};
 use rx86::diff::report::{Finding, Verdict};
 use rx86::diff::side::Rx86Side;
@@ -41,10 +42,52 @@ fn image() -> Vec<u8> {
     })
 }
 
+/// A guest that increments where no page is, and adds #PF's error code to EBX.
+fn page_fault_image() -> Vec<u8> {
+    const DIRECTORY: i32 = 0x20_0000;
+    const IDT: i32 = 0x20_1000;
+    const IDT_OPERAND: i32 = 0x20_2000;
+    bare::guest(|a| {
+        let mut setup = a.create_label();
+        a.mov(esp, 0x9_0000)?;
+        // CALL pushes the handler's address.
+        a.call(setup)?;
+        a.pop(eax)?;
+        a.add(ebx, eax)?;
+        bare::power_off(a)?;
+        a.set_label(&mut setup)?;
+        a.pop(eax)?;
+        a.mov(ebx, cs)?;
+        a.shl(ebx, 16)?;
+        a.mov(bx, ax)?;
+        a.mov(dword_ptr(IDT + 14 * 8), ebx)?;
+        a.mov(ax, 0x8e00)?;
+        a.mov(dword_ptr(IDT + 14 * 8 + 4), eax)?;
+        a.mov(word_ptr(IDT_OPERAND), 0x7f)?;
+        a.mov(dword_ptr(IDT_OPERAND + 2), IDT)?;
+        a.lidt(ptr(IDT_OPERAND))?;
+        // The first 4 MiB are mapped, the next are not.
+        a.mov(dword_ptr(DIRECTORY), 0x83)?;
+        a.mov(eax, 0x10)?;
+        a.mov(cr4, eax)?;
+        a.mov(eax, DIRECTORY)?;
+        a.mov(cr3, eax)?;
+        a.mov(eax, cr0)?;
+        a.or(eax, i32::MIN)?;
+        a.mov(cr0, eax)?;
+        a.xor(ebx, ebx)?;
+        a.inc(dword_ptr(0x40_0000))
+    })
+}
+
 fn side() -> Rx86Side {
+    side_with(image())
+}
+
+fn side_with(bytes: Vec<u8>) -> Rx86Side {
     let config = MachineConfig {
         memory_bytes: 16 << 20,
-        kernel: Image::Bytes { name: "the test's guest".into(), bytes: image() },
+        kernel: Image::Bytes { name: "the test's guest".into(), bytes },
         initrd: None,
         append: String::new(),
         protocol: Protocol::Auto,
@@ -86,7 +129,9 @@ const PACE: Pace = Pace { every: 997, limit: 1_000_000 };
 fn found(verdict: Verdict) -> Finding {
     match verdict {
         Verdict::Different(finding) => *finding,
-        Verdict::Same { instructions, end } => panic!("no difference in {instructions} instructions; {end}"),
+        Verdict::Same { instructions, end, .. } => {
+            panic!("no difference in {instructions} instructions; {end}")
+        }
     }
 }
 
@@ -94,7 +139,7 @@ fn found(verdict: Verdict) -> Finding {
 fn an_engine_agrees_with_itself_to_the_end() {
     let make = || Ok((side(), side()));
     match lockstep::compare(&make, PACE, &mut |_| {}).unwrap() {
-        Verdict::Same { instructions, end } => {
+        Verdict::Same { instructions, end, .. } => {
             assert!(instructions > 16_000, "{instructions}");
             assert!(end.contains("powered itself off"), "{end}");
         }
@@ -180,4 +225,14 @@ fn qemu_takes_over_where_the_left_side_has_run_to_alone() {
         found(against_qemu::compare(left, 97, 9000, &mut |_| {}).expect("QEMU works").expect("it was there"));
     assert!(finding.instructions[0].contains("rol eax"), "{finding}");
     assert!(side().run_alone(u64::MAX, 997, &mut |_| {}).is_err(), "the guest ends before");
+}
+
+#[test]
+fn a_known_difference_is_passed_and_counted() {
+    let left = side_with(page_fault_image());
+    match against_qemu::compare(left, 997, 1_000_000, &mut |_| {}).expect("QEMU works") {
+        None => {}
+        Some(Verdict::Same { known, .. }) => assert_eq!(known, [(&READ_MODIFY_WRITE, 1)]),
+        Some(Verdict::Different(finding)) => panic!("{finding}"),
+    }
 }

@@ -1,11 +1,14 @@
-//! Boots of Debian's kernel with several vCPUs to a script that puts work on all of them.
+//! Boots of Debian's kernel with several vCPUs to a script, and to the program of `testsuite/smp`, that put work on all of them.
 //!
 //! The kernel and busybox come from Debian's packages; without apt each test says that it is skipped. `RX86_SMP_BOOTS` sets
-//! how often each boots.
+//! how often each boots, `RX86_SMP_PERCENT` how much the program does.
 
 use rx86::demo::debian::Flavour;
 use rx86_testsuite::guest::debian;
 use rx86_testsuite::guest::runner::Emulator;
+use rx86_testsuite::smp::program::{self, COMPLAINTS, IN_GUEST, TIMER_COMPLAINTS};
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,16 +40,36 @@ cpu=1; while [ $cpu -lt $N ]; do
   cpu=$((cpu+1))
 done
 check clock "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" tsc
-COMPLAINTS='BUG:|WARNING:|Oops|soft lockup|rcu.*stall|hung task|unchecked MSR|skewed|unstable|Call Trace'
 dmesg | grep -E "$COMPLAINTS"
 check complaints "$(dmesg | grep -cE "$COMPLAINTS")" 0
 echo done
 poweroff -f
 "#;
 
+/// Runs the program's checks, and some again while processors go and come and the kernel rewrites its own code. `$PERCENT` is how
+/// much of it.
+const LOAD: &str = r#"
+/bin/smp check $((N * 2)) $PERCENT
+(while [ -e /tmp/busy ]; do
+  echo 1 > /proc/sys/kernel/sched_schedstats; echo 0 > /proc/sys/kernel/sched_schedstats
+done; echo > /tmp/patched) &
+(while [ -e /tmp/busy ]; do
+  echo 0 > /sys/devices/system/cpu/cpu$((N-1))/online; echo 1 > /sys/devices/system/cpu/cpu$((N-1))/online
+done; echo > /tmp/plugged) &
+/bin/smp check $((N * 2)) $PERCENT mutexes futexes maps rights signals jobs
+rm /tmp/busy
+while ! [ -e /tmp/patched -a -e /tmp/plugged ]; do sleep 0.1; done
+echo processors $(nproc) $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)
+dmesg | grep -E "$COMPLAINTS|$TIMER_COMPLAINTS"
+echo complaints $(dmesg | grep -cE "$COMPLAINTS")
+poweroff -f
+"#;
+/// The checks in `testsuite/smp`, and those of them that `LOAD` repeats.
+const CHECKS: usize = 10 + 6;
+
 fn boots(name: &str, engine: &str, cpus: usize) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let script = format!("N={cpus}\n{SCRIPT}");
+    let script = format!("N={cpus}\nCOMPLAINTS='{COMPLAINTS}'\n{SCRIPT}");
     let Some(mut guest) = debian::guest(env!("CARGO_TARGET_TMPDIR"), name, Flavour::Cloud, &script, &[])
     else {
         return;
@@ -83,4 +106,60 @@ fn two_processors_on_the_interpreter() {
 #[test]
 fn four_processors_on_the_interpreter() {
     boots("smp-4-interp", "interp", 4);
+}
+
+/// The engine and number of vCPUs under the program's load; `percent` is how much of it in the test command.
+fn load(name: &str, engine: &str, cpus: usize, percent: usize) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let program = match program::compile(&folder) {
+        Ok(path) => std::fs::read(path).expect("it was just made"),
+        Err(error) => {
+            // The test harness keeps what `println!` prints to itself; a skipped test must be seen.
+            let _ = writeln!(std::io::stderr(), "skipped: {name}: {error:#}");
+            return;
+        }
+    };
+    let percent =
+        std::env::var("RX86_SMP_PERCENT").ok().and_then(|text| text.parse().ok()).unwrap_or(percent);
+    let settings = format!(
+        "N={cpus}\nPERCENT={percent}\nCOMPLAINTS='{COMPLAINTS}'\nTIMER_COMPLAINTS='{TIMER_COMPLAINTS}'"
+    );
+    let script = format!("{settings}\necho > /tmp/busy\n{LOAD}");
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let Some(mut guest) = debian::guest(folder, name, Flavour::Cloud, &script, &[(IN_GUEST, &program)])
+    else {
+        return;
+    };
+    guest.rx86_args.extend(["--cpus".into(), cpus.to_string().into(), "--engine".into(), engine.into()]);
+    let run = guest.run(Emulator::Rx86, LIMIT).expect("rx86 starts");
+    let console = run.console();
+    let passed = console.lines().filter(|line| line.starts_with("check ") && line.ends_with(" ok")).count();
+    assert_eq!(passed, CHECKS, "{console}\n{}", run.errors);
+    let processors = format!("{cpus} tsc");
+    assert_eq!(run.after("processors "), Some(&*processors), "{console}\n{}", run.errors);
+    assert_eq!((run.status, run.after("complaints ")), (Some(0), Some("0")), "{console}\n{}", run.errors);
+    let seconds = run.elapsed.as_secs_f64();
+    let late = console.contains(TIMER_COMPLAINTS);
+    println!("{name}: {passed} checks in {seconds:.1} s{}", if late { ", starved by the host" } else { "" });
+}
+
+#[test]
+fn two_processors_under_load() {
+    load("load-2", "jit", 2, 5);
+}
+
+#[test]
+fn four_processors_under_load() {
+    load("load-4", "jit", 4, 3);
+}
+
+#[test]
+fn two_processors_under_load_on_the_interpreter() {
+    load("load-2-interp", "interp", 2, 3);
+}
+
+#[test]
+fn four_processors_under_load_on_the_interpreter() {
+    load("load-4-interp", "interp", 4, 2);
 }

@@ -1,7 +1,17 @@
-//! The system guests on rx86 and on QEMU.
+//! The system guests on rx86, and on QEMU and KVM.
 
+use rx86_testsuite::system::guest::SystemGuest;
 use rx86_testsuite::system::{compare, guests, run};
 use std::io::Write;
+
+fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: system guests against {what}");
+}
+
+fn check(lines: &[String]) {
+    let shown = lines.iter().take(200).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(lines.is_empty(), "{} lines:\n{shown}", lines.len());
+}
 
 #[test]
 fn rx86_and_qemu_agree_about_the_system_level() {
@@ -13,8 +23,7 @@ fn rx86_and_qemu_agree_about_the_system_level() {
         }
         lines.extend(compare::unmet(&guest, &left));
         let Some(right) = run::on_qemu(&guest).expect("QEMU works") else {
-            let _ = writeln!(std::io::stderr(), "skipped: system guests against QEMU: it is not installed");
-            return;
+            return skipped("QEMU: it is not installed");
         };
         if let Some(ending) = &right.ending {
             lines.push(format!("{}: QEMU: {ending}", guest.name));
@@ -23,6 +32,31 @@ fn rx86_and_qemu_agree_about_the_system_level() {
         lines.extend(compare::unexpected(&guest, &found));
         println!("{}: {} cases", guest.name, guest.cases.len());
     }
-    let shown = lines.iter().take(200).map(String::as_str).collect::<Vec<_>>().join("\n");
-    assert!(lines.is_empty(), "{} lines:\n{shown}", lines.len());
+    check(&lines);
+}
+
+/// What the host's processor left of a guest, through KVM; none with a line if there is no KVM, or if it cannot run the guest.
+fn on_kvm(guest: &SystemGuest) -> Option<run::Left> {
+    match run::on_kvm(guest) {
+        Err(error) => skipped(&format!("KVM: {error}")),
+        Ok(run::Left { ending: Some(ending), .. }) => {
+            skipped(&format!("KVM, {}: it does not come to the end: {ending}", guest.name));
+        }
+        Ok(left) => return Some(left),
+    }
+    None
+}
+
+/// Processors differ where the SDM allows it, so this host's differences are for readers.
+#[test]
+fn what_kvm_says_about_the_system_level_is_shown() {
+    for guest in guests() {
+        let left = run::on_interpreter(&guest);
+        let Some(right) = on_kvm(&guest) else { continue };
+        let found = compare::disagreements(&guest, &left, &right);
+        println!("{} on KVM: {} cases, {} differences", guest.name, guest.cases.len(), found.len());
+        for it in &found {
+            println!("  {}: {} {:#x}/{:#x}", it.case, it.field, it.left, it.right);
+        }
+    }
 }

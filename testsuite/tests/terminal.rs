@@ -178,6 +178,47 @@ fn a_shell_that_is_left_powers_off() {
     terminal.assert_ends("Ctrl-D", 0);
 }
 
+#[test]
+fn a_machine_is_paused_and_shows_its_state() {
+    let image = bare::guest(|a| {
+        let (mut wait, mut ready) = (a.create_label(), a.create_label());
+        bare::print(a, "ready\n")?;
+        a.mov(ebx, 0x600d_cafe)?;
+        // DTR and RTS: the guest listens.
+        a.mov(edx, 0x3fc)?;
+        a.mov(al, 3)?;
+        a.out(dx, al)?;
+        a.set_label(&mut wait)?;
+        a.mov(edx, 0x3fd)?;
+        a.in_(al, dx)?;
+        a.test(al, 1)?;
+        a.jne(ready)?;
+        a.jmp(wait)?;
+        a.set_label(&mut ready)?;
+        bare::print(a, "went on\n")?;
+        bare::power_off(a)
+    });
+    for mode in [None, Some("--record")] {
+        let kernel = PathBuf::from(TMP).join("terminal-pause.elf");
+        std::fs::write(&kernel, &image).expect("the target folder can be written");
+        let record = PathBuf::from(TMP).join("terminal-pause.recording").into_os_string();
+        let rx86_args = mode.into_iter().flat_map(|mode| [mode.into(), record.clone()]).collect();
+        let guest = Guest { kernel, initrd: None, append: String::new(), memory_mib: 64, rx86_args };
+        let mut terminal = Terminal::start(&guest);
+        terminal.wait_for("ready");
+        terminal.type_keys("\x01p");
+        terminal.wait_for("paused");
+        for _ in 0..2 {
+            terminal.type_keys("\x01s");
+            terminal.wait_for("processor 0 executes at 0x10");
+            terminal.wait_for("RBX=00000000600dcafe");
+        }
+        terminal.type_keys("x\x01p");
+        terminal.wait_for("went on");
+        terminal.assert_ends("power-off", 0);
+    }
+}
+
 /// What ends a run from outside.
 enum Ending {
     /// The guest itself.

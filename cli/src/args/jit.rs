@@ -17,10 +17,14 @@ pub struct JitArgs {
     /// Host code kept at most, with K, M or G behind the number.
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_code_cache)]
     pub code_cache: u64,
-    /// How often the interpreter executes a block before it is compiled.
+    /// How often a block is executed before it is compiled well.
     #[arg(long, value_name = "N", default_value_t = JitConfig::default().threshold,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub jit_threshold: u32,
+    /// How often the interpreter executes a block before it is compiled quickly, until it is worth compiling well; 0 for
+    /// never.
+    #[arg(long, value_name = "N", default_value_t = JitConfig::default().quick_threshold)]
+    pub jit_quick_threshold: u32,
     /// Write guest code, CLIF and host code of compiled regions to files: of all, or of those that hold the instruction at a
     /// linear address.
     #[arg(long, value_name = "LINEAR|all", value_parser = parse_regions, help_heading = "Look inside")]
@@ -46,6 +50,7 @@ impl JitArgs {
         JitConfig {
             watch: WatchConfig { dump: self.dump_region.map(dump), perf_map: self.perf_map },
             threshold: self.jit_threshold,
+            quick_threshold: self.jit_quick_threshold,
             code_cache_bytes: self.code_cache as usize,
             ..JitConfig::default()
         }

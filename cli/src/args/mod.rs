@@ -1,7 +1,9 @@
 //! The command line.
 
+mod deterministic;
 mod jit;
 
+pub use deterministic::DeterministicArgs;
 pub use jit::JitArgs;
 
 use crate::machine::{Engine, MAX_CPUS, Protocol};
@@ -26,7 +28,8 @@ Exit status:
   odd  the guest wrote N to isa-debug-exit, to report a panic or a result: N * 2 + 1
 
 Keys, when standard input is a terminal:
-  Ctrl-A X quits, Ctrl-A H helps, everything else goes to the guest";
+  Ctrl-A X quits, Ctrl-A P pauses and goes on, Ctrl-A S shows the processors' state,
+  Ctrl-A H helps, everything else goes to the guest";
 
 /// Boots a PC in software: an unmodified x86 Linux kernel, on any host, without virtualization.
 #[derive(Debug, Parser)]
@@ -182,9 +185,13 @@ pub struct MachineArgs {
     /// The JIT's options.
     #[command(flatten)]
     pub jit: JitArgs,
-    /// Seeds the guest's random numbers; the host's clock does if it is not given.
+    /// Seeds the guest's random numbers; the host's clock does if it is not given. With --deterministic it also varies how the
+    /// processors take turns, and is 1 if it is not given.
     #[arg(long, value_name = "N", help_heading = "Shape the machine")]
     pub seed: Option<u64>,
+    /// The options of deterministic runs.
+    #[command(flatten)]
+    pub deterministic: DeterministicArgs,
     /// End the run when the guest resets itself.
     #[arg(long, help_heading = "Shape the machine")]
     pub no_reboot: bool,

@@ -4,13 +4,16 @@
 //! memory but no board, is then run to the same place with a breakpoint. What the board or time decides (IN, OUT, memory-
 //! mapped registers, RDTSC, CPUID, RDMSR ...) QEMU does not execute: it is given the left side's results.
 
+use super::known::{self, PushedCode, READ_MODIFY_WRITE};
 use super::qemu::Qemu;
 use super::registers::{Difference, GDB_FS_BASE, GDB_RFLAGS, GDB_RIP, Registers};
 use super::report::{Finding, HISTORY, Verdict, describe};
 use super::side::Rx86Side;
 use anyhow::{Context, Result, bail};
 use iced_x86::{Instruction, Mnemonic};
-use rx86_cpu::state::bits;
+use rx86_cpu::exception::Exception;
+use rx86_cpu::op::reg;
+use rx86_cpu::state::{SegmentIndex, bits};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -50,6 +53,14 @@ impl Light {
     }
 }
 
+/// What the left side counts.
+struct Counted {
+    /// Accesses to ports and memory-mapped registers.
+    accesses: u64,
+    /// Delivered exceptions.
+    exceptions: u64,
+}
+
 /// What QEMU is given in place of an instruction.
 #[derive(Clone)]
 struct Given {
@@ -66,6 +77,15 @@ struct Leg {
     /// Distances between the passes of `linear`, the last one the place itself; empty if QEMU is there already.
     passes: Vec<usize>,
     linear: u64,
+    handed: Handed,
+}
+
+/// What QEMU is handed where it was brought to.
+#[derive(Clone, Default)]
+struct Handed {
+    /// The error code of the exception that has just been delivered.
+    pushed: Option<PushedCode>,
+    /// The results of the instruction there.
     given: Option<Given>,
 }
 
@@ -85,8 +105,17 @@ pub fn compare(
     left.border();
     let start = Start::of(&mut left)?;
     let Some(qemu) = start.qemu()? else { return Ok(None) };
-    let mut comparison =
-        Comparison { left, qemu, start, legs: Vec::new(), trace: Vec::new(), undefined: 0, first: 0 };
+    let mut comparison = Comparison {
+        left,
+        qemu,
+        start,
+        legs: Vec::new(),
+        trace: Vec::new(),
+        undefined: 0,
+        pushed: None,
+        known: 0,
+        first: 0,
+    };
     comparison.run(every.max(1) as usize, limit, progress).map(Some)
 }
 
@@ -137,6 +166,10 @@ struct Comparison {
     /// The left side's instructions since then, and some before for the report.
     trace: Vec<Done>,
     undefined: u64,
+    /// The error code that the left side's last instruction has pushed, if QEMU's may differ.
+    pushed: Option<PushedCode>,
+    /// How often a known difference was passed.
+    known: u64,
     /// Where in `trace` QEMU stands.
     first: usize,
 }
@@ -146,6 +179,7 @@ impl Comparison {
         let mut wanted = every;
         loop {
             let done = self.left.retired();
+            let pushed = self.pushed.take();
             let given = self.step_left()?;
             let stands = self.trace.len().saturating_sub(self.first);
             let ended = self.left.ended().map(String::from).or_else(|| {
@@ -154,30 +188,32 @@ impl Comparison {
                     .then(|| "the processor halts, and interrupts are kept from it".to_string())
             });
             let last = ended.is_some() || done >= limit;
-            let found = match given {
-                // QEMU goes to the instruction, and gets its results.
-                Some(given) => self.bring_qemu(self.trace.len() - 1, Some(given))?,
-                None if last && self.trace.len() > self.first + 1 => {
-                    self.bring_qemu(self.trace.len() - 1, None)?
+            let found = match (Handed { pushed, given }) {
+                // QEMU goes to the instruction, and gets its results, or what led to it is put right.
+                handed @ (Handed { given: Some(_), .. } | Handed { pushed: Some(_), .. }) => {
+                    self.bring_qemu(self.trace.len() - 1, handed)?
                 }
-                None if stands >= wanted => match self.border(stands >= LONGEST * every) {
+                nothing if last && self.trace.len() > self.first + 1 => {
+                    self.bring_qemu(self.trace.len() - 1, nothing)?
+                }
+                nothing if stands >= wanted => match self.border(stands >= LONGEST * every) {
                     Some(border) => {
                         wanted = every;
-                        self.bring_qemu(border, None)?
+                        self.bring_qemu(border, nothing)?
                     }
                     None => {
                         wanted += every;
                         None
                     }
                 },
-                None => None,
+                _ => None,
             };
             if let Some(verdict) = found {
                 return Ok(verdict);
             }
             if last {
                 let end = ended.unwrap_or_else(|| "the limit is reached".into());
-                return Ok(Verdict::Same { instructions: done, end });
+                return Ok(Verdict::Same { instructions: done, end, known: self.known() });
             }
             if done.is_multiple_of(65536) {
                 progress(done);
@@ -195,16 +231,20 @@ impl Comparison {
         let (linear, instruction, bytes) = self.left.next_instruction();
         let registers = self.left.registers();
         let before = Light::of(&registers);
-        let accesses = self.device_accesses();
+        let counted = self.counted();
         self.left.step();
         self.trace.push(Done { linear, instruction, bytes, before, undefined: self.undefined });
         let written = u64::from(instruction.rflags_modified());
         self.undefined =
             self.undefined & !flag_bits(written) | flag_bits(u64::from(instruction.rflags_undefined()));
+        let now = self.counted();
+        if now.exceptions != counted.exceptions {
+            self.pushed = self.pushed_code(&instruction);
+        }
         let foreign = is_foreign(instruction.mnemonic());
         let privileged_fault =
             instruction.mnemonic() == Mnemonic::Wrmsr && self.left.state().rip() != instruction.next_ip();
-        if !foreign && !privileged_fault && self.device_accesses() == accesses {
+        if !foreign && !privileged_fault && now.accesses == counted.accesses {
             return Ok(None);
         }
         if instruction.mnemonic() == Mnemonic::Cpuid {
@@ -213,9 +253,29 @@ impl Comparison {
         Ok(Some(self.given(&registers)))
     }
 
-    fn device_accesses(&mut self) -> u64 {
+    fn counted(&mut self) -> Counted {
         let stats = self.left.machine().stats();
-        stats.mmio_accesses + stats.port_accesses
+        Counted { accesses: stats.mmio_accesses + stats.port_accesses, exceptions: stats.exceptions }
+    }
+
+    /// The error code on the left side's stack, if `instruction` has just raised #PF and QEMU's may differ.
+    fn pushed_code(&mut self, instruction: &Instruction) -> Option<PushedCode> {
+        let engine = self.left.machine().engine();
+        let (event, _) = engine.recent_events().pop()?;
+        let error_code = event.error_code.filter(|_| event.vector == Exception::PAGE_FAULT)?;
+        let state = engine.state();
+        let (rsp, stack) = (state.regs[usize::from(reg::RSP)], &state.segments[SegmentIndex::SS]);
+        let linear = if state.in_64bit_mode() {
+            rsp
+        } else {
+            stack.base.wrapping_add(rsp & 0xffff_ffff) & 0xffff_ffff
+        };
+        let code = PushedCode { linear, code: error_code as u8 };
+        known::may_differ(instruction, error_code).then_some(code)
+    }
+
+    fn known(&self) -> Vec<(&'static known::Known, u64)> {
+        if self.known > 0 { vec![(&READ_MODIFY_WRITE, self.known)] } else { Vec::new() }
     }
 
     /// A hypervisor's leaves would tell the guest of clocks in memory that QEMU does not write; and what QEMU cannot execute
@@ -283,8 +343,8 @@ impl Comparison {
         candidates.iter().rev().find(|&&(_, count)| count <= most).map(|&(i, _)| i)
     }
 
-    /// Brings QEMU to instruction `to` of the trace, compares, and gives it what it must be given.
-    fn bring_qemu(&mut self, to: usize, given: Option<Given>) -> Result<Option<Verdict>> {
+    /// Brings QEMU to instruction `to` of the trace, compares, and hands it what it must be given.
+    fn bring_qemu(&mut self, to: usize, handed: Handed) -> Result<Option<Verdict>> {
         let linear = self.trace[to].linear;
         let mut passes = Vec::new();
         let mut last = self.first;
@@ -294,17 +354,15 @@ impl Comparison {
                 last = i;
             }
         }
-        let leg = Leg { starts_there: self.trace[self.first].linear == linear, passes, linear, given };
+        let leg = Leg { starts_there: self.trace[self.first].linear == linear, passes, linear, handed };
         let reached = travel(&mut self.qemu, &leg)?;
         let right = self.qemu.registers()?;
-        if !reached || !self.differences(to, leg.given.as_ref(), &right).is_empty() {
-            return self.narrow(to, leg.given.as_ref()).map(Some);
+        let given = leg.handed.given.as_ref();
+        if !reached || !self.differences(to, given, &right).is_empty() {
+            return self.narrow(to, given).map(Some);
         }
-        self.first = to;
-        if let Some(given) = &leg.given {
-            hand_over(&mut self.qemu, &right, given)?;
-            self.first = to + 1;
-        }
+        self.first = to + usize::from(given.is_some());
+        self.known += u64::from(hand_over(&mut self.qemu, &right, &leg.handed)?);
         self.legs.push(leg);
         Ok(None)
     }
@@ -329,10 +387,8 @@ impl Comparison {
             if !travel(&mut qemu, leg)? {
                 bail!("QEMU did not come to {:#x} again; it is not deterministic", leg.linear);
             }
-            if let Some(given) = &leg.given {
-                let right = qemu.registers()?;
-                hand_over(&mut qemu, &right, given)?;
-            }
+            let right = qemu.registers()?;
+            hand_over(&mut qemu, &right, &leg.handed)?;
         }
         for i in self.first..to {
             let right = step_alike(&mut qemu, &self.trace[i], &self.trace[i + 1])?;
@@ -391,8 +447,20 @@ fn travel(qemu: &mut Qemu, leg: &Leg) -> Result<bool> {
     qemu.run_through(leg.linear, &leg.passes, leg.starts_there, LIMIT)
 }
 
-/// Gives QEMU, whose registers are `right`, the results of an instruction.
-fn hand_over(qemu: &mut Qemu, right: &Registers, given: &Given) -> Result<()> {
+/// Gives QEMU, whose registers are `right`, what it is handed. Returns whether a known difference was put right.
+fn hand_over(qemu: &mut Qemu, right: &Registers, handed: &Handed) -> Result<bool> {
+    let was_known = match &handed.pushed {
+        Some(pushed) => known::put_right(qemu, pushed)?,
+        None => false,
+    };
+    if let Some(given) = &handed.given {
+        give(qemu, right, given)?;
+    }
+    Ok(was_known)
+}
+
+/// Gives QEMU the results of an instruction.
+fn give(qemu: &mut Qemu, right: &Registers, given: &Given) -> Result<()> {
     let left = &given.registers;
     for (number, slot) in GDB_GENERAL.into_iter().enumerate() {
         if left.general[slot] != right.general[slot] {

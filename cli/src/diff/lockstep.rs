@@ -120,7 +120,7 @@ pub fn compare(make: MakeSides<'_>, pace: Pace, progress: &mut dyn FnMut(u64)) -
         let instructions = pair.left.retired();
         if last {
             let end = ended.unwrap_or_else(|| "the limit is reached".into());
-            return Ok(Verdict::Same { instructions, end });
+            return Ok(Verdict::Same { instructions, end, known: Vec::new() });
         }
         progress(instructions);
         pair.border();

@@ -3,6 +3,7 @@
 pub mod against_qemu;
 pub mod command;
 pub mod gdb;
+pub mod known;
 pub mod lockstep;
 pub mod qemu;
 mod qemu_state;

@@ -34,6 +34,16 @@ impl Qemu {
     /// Starts QEMU in its power-on state with `memory_bytes` of zeroed memory at address zero. None if this host has no
     /// QEMU.
     pub fn start(memory_bytes: u64) -> Result<Option<Self>> {
+        // Without its local APIC: nothing but the program decides what this processor does.
+        Self::start_processor(memory_bytes, "max,-apic,apic-id=0")
+    }
+
+    /// The same with a local APIC.
+    pub fn start_with_local_apic(memory_bytes: u64) -> Result<Option<Self>> {
+        Self::start_processor(memory_bytes, "max,apic-id=0")
+    }
+
+    fn start_processor(memory_bytes: u64, processor: &str) -> Result<Option<Self>> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("rx86-diff-{}-{number}.ram", std::process::id());
@@ -50,8 +60,7 @@ impl Qemu {
         let spawned = Command::new(PROGRAM)
             .args(["-accel", "tcg", "-machine", "none,memory-backend=ram", "-object", &backend])
             .args(["-m", &format!("{}k", memory_bytes / 1024)])
-            // Without its local APIC: nothing but the program decides what this processor does.
-            .args(["-cpu", "max,-apic,apic-id=0", "-nodefaults", "-display", "none", "-S", "-gdb", "stdio"])
+            .args(["-cpu", processor, "-nodefaults", "-display", "none", "-S", "-gdb", "stdio"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -164,6 +173,14 @@ impl Qemu {
     pub fn write(&mut self, gpa: u64, data: &[u8]) -> Result<()> {
         self.memory.seek(SeekFrom::Start(gpa))?;
         self.memory.write_all(data).with_context(|| format!("cannot write QEMU's memory at {gpa:#x}"))
+    }
+
+    /// Reads memory at a linear address.
+    pub fn read_linear(&mut self, linear: u64, bytes: usize) -> Result<Vec<u8>> {
+        self.gdb.command("Qqemu.PhyMemMode:0")?;
+        let data = self.gdb.read_memory(linear, bytes);
+        self.gdb.command("Qqemu.PhyMemMode:1")?;
+        data
     }
 
     /// Writes memory at a linear address.

@@ -1,5 +1,6 @@
 //! What a comparison has found, in words.
 
+use super::known::Known;
 use super::registers::{Difference, Registers};
 use iced_x86::{Formatter, Instruction, IntelFormatter};
 use std::fmt;
@@ -16,6 +17,8 @@ pub enum Verdict {
         instructions: u64,
         /// Why the comparison ended.
         end: String,
+        /// Known differences that were passed, and how often.
+        known: Vec<(&'static Known, u64)>,
     },
     /// They did not.
     Different(Box<Finding>),

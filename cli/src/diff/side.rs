@@ -8,9 +8,6 @@ use rx86_cpu::backend::Exit;
 use rx86_cpu::mode::ModeKey;
 use rx86_cpu::state::{SegmentIndex, Vcpu, bits};
 
-/// An engine may run past its budget by the rest of a block; this many instructions are done one by one.
-const STEPPED_TAIL: u64 = 128;
-
 /// Changes the state behind an instruction, and says whether it did: tests plant differences with it.
 pub type Tamper = Box<dyn FnMut(&Instruction, &mut Vcpu) -> bool>;
 
@@ -125,9 +122,9 @@ impl Rx86Side {
             bail!("the engine '{}' cannot stop behind a given instruction", self.name());
         }
         while self.retired() < target && self.ended.is_none() && !self.halted {
-            let left = target - self.retired();
-            if left > STEPPED_TAIL && self.tamper.is_none() {
-                let exit = self.machine.engine().run(left - STEPPED_TAIL);
+            if self.tamper.is_none() {
+                let left = target - self.retired();
+                let exit = self.machine.engine().run_exactly(left);
                 self.note(exit);
             } else {
                 self.step();

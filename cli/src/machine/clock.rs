@@ -1,8 +1,9 @@
-//! Guest time: the host's monotonic clock since switch-on, or a clock that is set by hand.
+//! Guest time: the host's monotonic clock while the machine runs, or a clock that is set by hand.
 
 use rx86_devices::Clock;
 use rx86_devices::lapic::TscClock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Ticks of the guest's time stamp counter per second. At 1 GHz a tick is a nanosecond, and every conversion is exact.
@@ -17,10 +18,19 @@ pub(super) struct GuestClock {
 
 #[derive(Debug)]
 enum Source {
-    /// The host's clock, and guest time zero on it.
-    Host(Instant),
+    /// The host's clock.
+    Host(HostClock),
     /// Nanoseconds, as somebody has set them.
     Set(AtomicU64),
+}
+
+#[derive(Debug)]
+struct HostClock {
+    start: Instant,
+    /// How long the guest has stood still since.
+    stood_ns: AtomicU64,
+    /// Since when it does.
+    stands: Mutex<Option<Instant>>,
 }
 
 /// The date at guest time zero of a clock that is set by hand.
@@ -30,7 +40,26 @@ impl GuestClock {
     /// The host's clock; guest time zero is now.
     pub(super) fn start() -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-        Self { source: Source::Host(Instant::now()), unix_ns_at_start: unix }
+        let clock =
+            HostClock { start: Instant::now(), stood_ns: AtomicU64::new(0), stands: Mutex::new(None) };
+        Self { source: Source::Host(clock), unix_ns_at_start: unix }
+    }
+
+    /// Guest time stands still until `go_on`: nobody looks at it meanwhile.
+    pub(super) fn stand_still(&self) {
+        if let Source::Host(clock) = &self.source {
+            let mut stands = clock.stands.lock().unwrap_or_else(PoisonError::into_inner);
+            stands.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Guest time goes on, if it stood still.
+    pub(super) fn go_on(&self) {
+        if let Source::Host(clock) = &self.source {
+            let since = clock.stands.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let stood_ns = since.map_or(0, |since| since.elapsed().as_nanos() as u64);
+            clock.stood_ns.fetch_add(stood_ns, Ordering::Relaxed);
+        }
     }
 
     /// A clock that stands at zero until it is set.
@@ -42,6 +71,15 @@ impl GuestClock {
     pub(super) fn set_ns(&self, now_ns: u64) {
         if let Source::Set(ns) = &self.source {
             ns.store(now_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// What the guest reads from its time stamp counter. No two looks find the same time on a clock that is set by hand,
+    /// which a guest may divide by; somebody who counts instructions sets it later than that.
+    pub(super) fn look_ns(&self) -> u64 {
+        match &self.source {
+            Source::Host(_) => self.now_ns(),
+            Source::Set(ns) => ns.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -59,7 +97,8 @@ impl GuestClock {
 impl Clock for GuestClock {
     fn now_ns(&self) -> u64 {
         match &self.source {
-            Source::Host(start) => start.elapsed().as_nanos() as u64,
+            Source::Host(clock) => (clock.start.elapsed().as_nanos() as u64)
+                .saturating_sub(clock.stood_ns.load(Ordering::Relaxed)),
             Source::Set(ns) => ns.load(Ordering::Relaxed),
         }
     }

@@ -5,7 +5,7 @@ use super::shared::{Ending, Shared, lock};
 use super::stolen::StolenTime;
 use rx86_cpu::environment::{Environment, Refused};
 use rx86_devices::Clock;
-use rx86_devices::lapic::LocalApic;
+use rx86_devices::lapic::{ApicOut, LocalApic, LocalApics};
 use rx86_softmmu::Attention;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,7 @@ const IA32_APIC_BASE: u32 = 0x1b;
 pub(super) struct VcpuEnvironment {
     shared: Arc<Shared>,
     lapic: Arc<Mutex<LocalApic>>,
+    lapics: LocalApics,
     cpu: usize,
     random_state: u64,
     nmi: bool,
@@ -31,10 +32,11 @@ pub(super) struct VcpuEnvironment {
 impl VcpuEnvironment {
     /// The view of vCPU `cpu`; `seed` is the machine's.
     pub(super) fn new(shared: Arc<Shared>, cpu: usize, seed: u64) -> Self {
-        let lapic = lock(&shared.board).lapic(cpu);
+        let lapics = lock(&shared.board).lapics();
         Self {
             shared,
-            lapic,
+            lapic: lapics[cpu].clone(),
+            lapics,
             cpu,
             random_state: seed.wrapping_add(cpu as u64),
             nmi: false,
@@ -54,10 +56,19 @@ impl VcpuEnvironment {
         (offset < LAPIC_BYTES).then_some(offset)
     }
 
-    /// Carries what the local APIC sent to the rest of the board.
+    /// Carries what the local APIC sent to the others, and to the board what is for the I/O APIC.
     fn route(&self) {
-        if lock(&self.lapic).has_outbox() {
-            lock(&self.shared.board).after_lapic_access(self.cpu);
+        let mut lapic = lock(&self.lapic);
+        if !lapic.has_outbox() {
+            return;
+        }
+        let outbox = lapic.take_outbox();
+        drop(lapic);
+        for out in outbox {
+            match out {
+                ApicOut::Ipi(message, destination) => self.lapics.send(&message, destination),
+                ApicOut::Eoi(vector) => lock(&self.shared.board).end_of_interrupt(vector),
+            }
         }
     }
 
@@ -198,7 +209,7 @@ impl Environment for VcpuEnvironment {
     }
 
     fn tsc(&mut self) -> u64 {
-        self.shared.clock.now_ns()
+        self.shared.clock.look_ns()
     }
 
     fn tsc_hz(&self) -> u64 {
@@ -211,18 +222,27 @@ impl Environment for VcpuEnvironment {
 
     fn tsc_and_ns(&mut self) -> (u64, u64) {
         const { assert!(TSC_HZ == 1_000_000_000) };
-        let now = self.shared.clock.now_ns();
+        let now = self.shared.clock.look_ns();
         (now, now)
     }
 
     fn relax(&mut self) {
-        if self.cpu_count() > 1 {
+        if self.cpu_count() < 2 {
+            return;
+        }
+        if self.shared.clock.is_by_hand() {
+            self.shared.rest(self.cpu, 0);
+        } else {
             std::thread::yield_now();
         }
     }
 
     fn rest(&mut self, limit_ns: u64) {
-        self.attention().sleep(u32::MAX, Duration::from_nanos(limit_ns));
+        if self.shared.clock.is_by_hand() {
+            self.shared.rest(self.cpu, limit_ns);
+        } else {
+            self.attention().sleep(u32::MAX, Duration::from_nanos(limit_ns));
+        }
     }
 
     fn end_halt(&mut self, apic_id: u32) {

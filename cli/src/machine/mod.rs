@@ -2,14 +2,19 @@
 
 mod clock;
 mod environment;
+mod halt_poll;
 mod processor;
 mod report;
 mod run;
 mod shared;
+mod state_hash;
 mod stepped;
 mod stolen;
+mod turns;
 
 pub use report::TripleFault;
+pub use state_hash::{StateDigest, StateHashes};
+pub use turns::Turns;
 
 use crate::console::{Output, Remote};
 use crate::image::{Image, Role};
@@ -17,6 +22,7 @@ use crate::initrd::inspect::inspect;
 use anyhow::{Context, Result, ensure};
 use clock::GuestClock;
 use environment::{VcpuEnvironment, split_mix};
+use halt_poll::HaltPoll;
 use processor::Processor;
 use rx86_cpu::backend::{EngineStats, X86Ops};
 use rx86_cpu::cpu::Cpu;
@@ -101,8 +107,8 @@ pub struct MachineConfig {
     pub no_reboot: bool,
     /// Seeds RDRAND and the kernel's random number generator.
     pub seed: u64,
-    /// Time stands until `Machine::set_time` moves it, and external interrupts wait for `Machine::let_interrupts_in`:
-    /// two runs are the same.
+    /// Time stands until `Machine::set_time` moves it, and external interrupts wait for `Machine::let_interrupts_in`; or
+    /// `Machine::run_in_turns` does both. Two runs are the same.
     pub by_hand: bool,
 }
 
@@ -121,6 +127,8 @@ pub enum Outcome {
     HaltedForGood(u64),
     /// Somebody stopped the machine from outside, or nobody reads its console any more.
     Stopped,
+    /// Somebody wants the machine to stand still for a while.
+    Paused,
 }
 
 /// A PC.
@@ -151,7 +159,9 @@ impl Machine {
                 let environment = Box::new(VcpuEnvironment::new(shared.clone(), number, config.seed));
                 let lapic = lock(&shared.board).lapic(number);
                 let engine = engine(&config, &memory, environment, &attentions[number])?;
-                Ok(Processor { number, engine, lapic, shared: shared.clone(), output: output.clone() })
+                let halt_poll = HaltPoll::new(config.cpus as usize);
+                let (shared, output) = (shared.clone(), output.clone());
+                Ok(Processor { number, engine, lapic, shared, output, halt_poll })
             })
             .collect::<Result<Vec<_>>>()?;
         let remote = Remote::new(attentions[0].clone());
@@ -277,7 +287,8 @@ fn engine(
         ))),
         Engine::Jit => {
             let cpu = Cpu::new(memory.clone(), environment, model.clone(), attention.clone());
-            Box::new(rx86_jit::engine(cpu, config.jit.clone())?)
+            let jit = JitConfig { parallel: config.cpus > 1, ..config.jit.clone() };
+            Box::new(rx86_jit::engine(cpu, jit)?)
         }
         Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,
     })

@@ -1,6 +1,7 @@
 //! One vCPU on its thread: executing, its local APIC's timer, and sleep while the guest halts.
 
 use super::Outcome;
+use super::halt_poll::HaltPoll;
 use super::report::TripleFault;
 use super::shared::{EndOnPanic, Ending, Shared, lock};
 use crate::console::Output;
@@ -28,6 +29,7 @@ pub(super) struct Processor {
     pub(super) lapic: Arc<Mutex<LocalApic>>,
     pub(super) shared: Arc<Shared>,
     pub(super) output: Output,
+    pub(super) halt_poll: HaltPoll,
 }
 
 impl Processor {
@@ -67,8 +69,8 @@ impl Processor {
         }
     }
 
-    /// Writes what the guest has printed.
-    fn flush(&mut self) {
+    /// Writes what the guest has printed; an output that nobody reads ends the run.
+    pub(super) fn flush(&mut self) {
         let Err(error) = self.output.flush() else { return };
         let outcome = match error.kind() {
             io::ErrorKind::BrokenPipe => Ok(Outcome::Stopped),
@@ -77,17 +79,23 @@ impl Processor {
         self.shared.end(Ending::Outcome(outcome));
     }
 
-    /// Sleeps until the halt may be over, the local APIC's timer or `deadline` is due, or somebody wants the thread.
-    fn halt(&mut self, deadline: Option<u64>) {
+    /// The flags that end the halt that it is in.
+    pub(super) fn wakes(&mut self) -> u32 {
         let state = self.engine.state();
-        let rip = state.rip();
-        let mut wakes = Attention::KICK | Attention::INIT;
+        let mut wakes = Attention::INIT;
         if state.activity != Activity::WaitForSipi {
             wakes |= Attention::NMI | Attention::UNHALT;
             if state.flags.system & bits::RFLAGS_IF != 0 {
                 wakes |= Attention::INTERRUPT;
             }
         }
+        wakes
+    }
+
+    /// Sleeps until the halt may be over, the local APIC's timer or `deadline` is due, or somebody wants the thread.
+    fn halt(&mut self, deadline: Option<u64>) {
+        let rip = self.engine.state().rip();
+        let wakes = self.wakes() | Attention::KICK;
         if wakes & Attention::INTERRUPT != 0 {
             if !lock(&self.shared.board).pending(self.number) {
                 self.sleep(wakes, deadline);
@@ -104,13 +112,13 @@ impl Processor {
         self.shared.wake_up(self.number);
     }
 
-    fn sleep(&self, wakes: u32, deadline: Option<u64>) {
+    fn sleep(&mut self, wakes: u32, deadline: Option<u64>) {
         let timer = lock(&self.lapic).next_deadline_ns();
         let next = timer.into_iter().chain(deadline).min();
         let left = next.map_or(LONGEST_SLEEP_NS, |at| at.saturating_sub(self.shared.clock.now_ns()));
         if left > 0 {
             let limit = Duration::from_nanos(left.min(LONGEST_SLEEP_NS));
-            self.shared.attentions[self.number].sleep(wakes, limit);
+            self.halt_poll.wait(&self.shared.attentions[self.number], wakes, limit);
         }
     }
 }

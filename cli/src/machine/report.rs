@@ -1,9 +1,11 @@
-//! What a user sees when the guest triple-faults: registers, mode, the last events, the code, and the page walk.
+//! What a user sees of a processor, when it triple-faults or when the state is asked for: registers, mode, the last events, the
+//! code, and the page walk.
 
+use super::Machine;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use rx86_cpu::backend::X86Ops;
 use rx86_cpu::mode::ModeKey;
-use rx86_cpu::state::Vcpu;
+use rx86_cpu::state::{Activity, Vcpu};
 use rx86_cpu::system::event::{Event, EventSource};
 use rx86_softmmu::WalkStep;
 use std::fmt;
@@ -13,7 +15,11 @@ const SHOWN_INSTRUCTIONS: usize = 4;
 
 /// The state at a triple fault.
 #[derive(Debug)]
-pub struct TripleFault {
+pub struct TripleFault(ProcessorReport);
+
+/// One processor's state.
+#[derive(Debug)]
+struct ProcessorReport {
     state: Vcpu,
     events: Vec<(Event, u64)>,
     code: Vec<u8>,
@@ -23,6 +29,35 @@ pub struct TripleFault {
 impl TripleFault {
     /// Collects the state of an engine that has shut down.
     pub(super) fn of(engine: &mut dyn X86Ops) -> Self {
+        Self(ProcessorReport::of(engine))
+    }
+}
+
+impl fmt::Display for TripleFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "triple fault {}", self.0)
+    }
+}
+
+impl Machine {
+    /// The state of all processors, for people. To be asked for while the machine does not run.
+    pub fn state_text(&mut self) -> String {
+        let processors = self.processors.iter_mut().map(|processor| {
+            let doing = match processor.engine.state().activity {
+                Activity::Active => "executes",
+                Activity::Halted => "is halted",
+                Activity::Shutdown => "has shut down",
+                Activity::WaitForSipi => "waits to be started",
+            };
+            let report = ProcessorReport::of(&mut *processor.engine);
+            format!("processor {} {doing} {report}", processor.number)
+        });
+        processors.collect()
+    }
+}
+
+impl ProcessorReport {
+    fn of(engine: &mut dyn X86Ops) -> Self {
         let state = engine.state().clone();
         let linear = code_linear(&state);
         Self {
@@ -56,10 +91,10 @@ fn mode_name(state: &Vcpu) -> &'static str {
     }
 }
 
-impl fmt::Display for TripleFault {
+impl fmt::Display for ProcessorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = &self.state;
-        writeln!(f, "triple fault at {:#x} in {}, CPL {}", s.rip(), mode_name(s), s.cpl)?;
+        writeln!(f, "at {:#x} in {}, CPL {}", s.rip(), mode_name(s), s.cpl)?;
         self.write_registers(f)?;
         writeln!(f, "last events, oldest first:")?;
         for (event, rip) in &self.events {
@@ -86,7 +121,7 @@ impl fmt::Display for TripleFault {
     }
 }
 
-impl TripleFault {
+impl ProcessorReport {
     fn write_registers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 16] = [
             "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13",

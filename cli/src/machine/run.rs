@@ -9,16 +9,20 @@ use rx86_devices::{BoardRequest, Clock};
 use std::sync::atomic::Ordering;
 
 impl Machine {
-    /// Runs the guest until something ends it. After `Outcome::Stopped` it may be called again, and goes on.
+    /// Runs the guest until something ends it. After `Outcome::Stopped` and `Outcome::Paused` it may be called again, and the
+    /// guest goes on as if nothing had been between: its time stands still meanwhile.
     pub fn run(&mut self) -> Result<Outcome> {
         loop {
+            if let Some(outcome) = self.remote.wish() {
+                return Ok(outcome);
+            }
             let remote = self.remote.clone();
-            match self.run_processors(&remote) {
-                Ending::Outcome(outcome) => return outcome,
-                Ending::Request(BoardRequest::PowerOff) => return Ok(Outcome::PowerOff),
-                Ending::Request(BoardRequest::DebugExit(value)) => return Ok(Outcome::DebugExit(value)),
-                Ending::Request(BoardRequest::Reset) if self.config.no_reboot => return Ok(Outcome::Reset),
-                Ending::Request(BoardRequest::Reset) => self.reboot()?,
+            self.shared.clock.go_on();
+            let ending = self.run_processors(&remote);
+            self.shared.clock.stand_still();
+            match outcome_of(ending, self.config.no_reboot) {
+                Some(outcome) => return outcome,
+                None => self.reboot()?,
             }
         }
     }
@@ -38,16 +42,26 @@ impl Machine {
     }
 
     /// The reset line: chips, processors, and the kernel loaded again as firmware would.
-    fn reboot(&mut self) -> Result<()> {
+    pub(super) fn reboot(&mut self) -> Result<()> {
         lock(&self.shared.board).reset();
         self.load()
     }
 }
 
+/// How a run ends that the vCPUs were stopped for; None if the machine is to be reset and goes on.
+pub(super) fn outcome_of(ending: Ending, no_reboot: bool) -> Option<Result<Outcome>> {
+    match ending {
+        Ending::Outcome(outcome) => Some(outcome),
+        Ending::Request(BoardRequest::PowerOff) => Some(Ok(Outcome::PowerOff)),
+        Ending::Request(BoardRequest::DebugExit(value)) => Some(Ok(Outcome::DebugExit(value))),
+        Ending::Request(BoardRequest::Reset) => no_reboot.then_some(Ok(Outcome::Reset)),
+    }
+}
+
 /// Feeds typed bytes, fires the chips' due timers, looks whether the run is to stop; returns the chips' next deadline.
 fn look_after_board(shared: &Shared, remote: &Remote) -> Option<u64> {
-    if remote.is_stopped() {
-        shared.end(Ending::Outcome(Ok(Outcome::Stopped)));
+    if let Some(outcome) = remote.wish() {
+        shared.end(Ending::Outcome(Ok(outcome)));
     }
     let mut board = lock(&shared.board);
     remote.hand_over(|typed| board.serial_input(typed));

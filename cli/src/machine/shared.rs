@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::clock::GuestClock;
 use anyhow::{Error, Result};
-use rx86_devices::{Board, BoardRequest};
+use rx86_devices::{Board, BoardRequest, Clock};
 use rx86_softmmu::Attention;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,11 @@ pub(super) struct Shared {
     asleep: AtomicU64,
     /// How often one of those has woken.
     woken: AtomicU64,
+    /// Until when the vCPU whose turn it is wants to rest, which gives its turn up; `NO_REST` if it does not.
+    rest_until_ns: AtomicU64,
 }
+
+const NO_REST: u64 = u64::MAX;
 
 /// Why the vCPUs stop.
 #[derive(Debug)]
@@ -61,6 +65,7 @@ impl Shared {
             ending: Mutex::default(),
             asleep: AtomicU64::new(0),
             woken: AtomicU64::new(0),
+            rest_until_ns: AtomicU64::new(NO_REST),
         })
     }
 
@@ -87,6 +92,19 @@ impl Shared {
     pub(super) fn take_ending(&self) -> Option<Ending> {
         self.stopping.store(false, Ordering::Release);
         lock(&self.ending).take()
+    }
+
+    /// `cpu`, whose turn it is, gives it up and wants no other for `limit_ns`, or until it is wanted.
+    pub(super) fn rest(&self, cpu: usize, limit_ns: u64) {
+        let until_ns = self.clock.now_ns().saturating_add(limit_ns).min(NO_REST - 1);
+        self.rest_until_ns.store(until_ns, Ordering::Relaxed);
+        self.attentions[cpu].raise(Attention::KICK);
+    }
+
+    /// Takes the time until which the vCPU whose turn it was wants to rest, if it has given its turn up.
+    pub(super) fn take_rest(&self) -> Option<u64> {
+        let until_ns = self.rest_until_ns.swap(NO_REST, Ordering::Relaxed);
+        (until_ns != NO_REST).then_some(until_ns)
     }
 
     /// Notes that only another vCPU can wake `cpu`. The keeper looks whether one still can.

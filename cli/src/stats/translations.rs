@@ -1,6 +1,6 @@
 //! The JIT's part of `--stats`.
 
-use rx86_cpu::backend::{TierExits, TierStats};
+use rx86_cpu::backend::{TierExits, TierStats, TranslationStats};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,16 +8,38 @@ use std::fmt;
 /// What the JIT did.
 #[derive(Debug, Serialize)]
 pub(super) struct Translations {
-    regions: u64,
-    guest_instructions: u64,
-    host_bytes: u64,
-    compile_seconds: f64,
+    #[serde(flatten)]
+    full: Made,
+    quick: Made,
     failed: u64,
     invalidated: u64,
     evicted: u64,
     entries: u64,
     refused_entries: u64,
     exits: Exits,
+}
+
+/// What a translator has made.
+#[derive(Debug, Serialize)]
+struct Made {
+    regions: u64,
+    guest_instructions: u64,
+    host_bytes: u64,
+    compile_seconds: f64,
+}
+
+impl Made {
+    fn of(stats: TranslationStats) -> Self {
+        let TranslationStats { regions, guest_instructions, host_bytes, compile_ns } = stats;
+        Self { regions, guest_instructions, host_bytes, compile_seconds: compile_ns as f64 / 1e9 }
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { regions, guest_instructions, host_bytes, compile_seconds } = self;
+        write!(f, "{regions}: {guest_instructions} instructions, {host_bytes} bytes, {compile_seconds:.3} s")
+    }
 }
 
 /// Why translated code was left, by reason.
@@ -29,6 +51,7 @@ impl Exits {
     fn of(exits: TierExits) -> Self {
         let TierExits {
             next_unknown,
+            hot,
             budget,
             attention,
             block_ended,
@@ -41,6 +64,7 @@ impl Exits {
         } = exits;
         Self(BTreeMap::from([
             ("next_unknown", next_unknown),
+            ("hot", hot),
             ("budget", budget),
             ("attention", attention),
             ("block_ended", block_ended),
@@ -57,10 +81,8 @@ impl Exits {
 impl Translations {
     pub(super) fn of(tier: TierStats) -> Self {
         Self {
-            regions: tier.regions,
-            guest_instructions: tier.guest_instructions,
-            host_bytes: tier.host_bytes,
-            compile_seconds: tier.compile_ns as f64 / 1e9,
+            full: Made::of(tier.full),
+            quick: Made::of(tier.quick),
             failed: tier.failed,
             invalidated: tier.invalidated,
             evicted: tier.evicted,
@@ -73,9 +95,9 @@ impl Translations {
 
 impl fmt::Display for Translations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { regions, guest_instructions, host_bytes, failed, .. } = self;
-        writeln!(f, "translated regions   {regions}: {guest_instructions} instructions, {host_bytes} bytes")?;
-        writeln!(f, "translating took     {:.3} s, {failed} failed", self.compile_seconds)?;
+        writeln!(f, "translated regions   {}", self.full)?;
+        writeln!(f, "translated quickly   {}", self.quick)?;
+        writeln!(f, "not translated       {}", self.failed)?;
         writeln!(f, "regions dropped      {} written, {} evicted", self.invalidated, self.evicted)?;
         writeln!(f, "region entries       {}, {} refused", self.entries, self.refused_entries)?;
         for (reason, count) in &self.exits.0 {

@@ -55,6 +55,19 @@ fn kernels_that_are_none() {
 }
 
 #[test]
+fn numbers_of_processors_that_cannot_be() {
+    let folder = Folder::new("processors");
+    let kernel = folder.file("kernel", &bzimage(&[0xf4]));
+    for (cpus, engine, parts) in [
+        ("2", "kvm", ["kvm engine runs one processor", "--engine jit"]),
+        ("0", "jit", ["--cpus", "0"]),
+        ("65", "jit", ["--cpus", "64"]),
+    ] {
+        assert_refused(&["--kernel", &kernel, "--cpus", cpus, "--engine", engine], &parts);
+    }
+}
+
+#[test]
 fn initrds_that_are_none() {
     let folder = Folder::new("initrds");
     let kernel = folder.file("kernel", &bzimage(&[0xf4]));
@@ -154,4 +167,40 @@ fn options_that_contradict_each_other() {
     assert_refused(&[k[0], k[1], "--debug-exit=beef"], &["--debug-exit"]);
     assert_refused(&[k[0], k[1], "stray"], &["stray"]);
     assert_refused(&["--kernle", k[1]], &["--kernle", "similar", "--kernel"]);
+}
+
+#[test]
+fn files_that_are_read_are_not_overwritten() {
+    let folder = Folder::new("overwritten");
+    let kernel = folder.file("kernel", &bzimage(&[0xf4]));
+    let recording = folder.file("recording", b"rx86 recording 1\n");
+    for arguments in [
+        &["--record", &kernel][..],
+        &["--state-hash-every", "1000", "--state-hash-file", &kernel],
+        &["--trace", "io", "--trace-file", &kernel],
+    ] {
+        let option = arguments[arguments.len() - 2];
+        assert_refused(
+            &[&["--kernel", &kernel][..], arguments].concat(),
+            &[option, "would overwrite", &kernel],
+        );
+    }
+    let hashes = ["--replay", &recording, "--state-hash-every", "9", "--state-hash-file", &recording];
+    assert_refused(&[&["--kernel", &kernel][..], &hashes].concat(), &["would overwrite", &recording]);
+    assert!(fs::read(&kernel).is_ok_and(|bytes| bytes == bzimage(&[0xf4])));
+}
+
+#[test]
+fn recordings_that_are_none() {
+    let folder = Folder::new("recordings");
+    let kernel = folder.file("kernel", &bzimage(&[0xf4]));
+    let wrong = folder.file("wrong", b"rx86 recording 1\nat noon ls\n");
+    for (path, part) in
+        [("/nonexistent/recording", "cannot read"), (wrong.as_str(), "line 2 is 'at noon ls'")]
+    {
+        assert_refused(&["--kernel", &kernel, "--replay", path], &[path, part]);
+    }
+    let kvm = ["--kernel", &kernel, "--deterministic", "--engine", "kvm"];
+    let (status, _, _) = run_rx86(&kvm);
+    assert_eq!(status, 2);
 }

@@ -1,12 +1,11 @@
 //! `X86Ops` on KVM: registers are carried over on demand, exits are answered through the `Environment`.
 
-#![expect(unsafe_code, reason = "hands guest RAM's host addresses to KVM")]
+#![expect(unsafe_code, reason = "hands guest RAM's host addresses and XSAVE areas to KVM")]
 
 use crate::KvmError;
 use crate::kick::Kicker;
-use crate::registers::{
-    MSRS, from_kvm_fpu, from_kvm_regs, from_kvm_sregs, msr_entries, to_kvm_fpu, to_kvm_regs, to_kvm_sregs,
-};
+use crate::registers::{MSRS, from_kvm_regs, from_kvm_sregs, msr_entries, to_kvm_regs, to_kvm_sregs};
+use crate::xsave;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use rx86_cpu::backend::{EngineStats, Exit, ResetKind, X86Ops};
@@ -37,6 +36,8 @@ pub(crate) struct KvmBackend {
     attention: Attention,
     model: CpuModel,
     state: Vcpu,
+    /// The bits of XCR0 that KVM supports.
+    components: u64,
     /// `state` holds what KVM has.
     pulled: bool,
     /// `state` holds what KVM must get.
@@ -78,6 +79,7 @@ impl KvmBackend {
         }
         let vcpu = refused("create a vCPU", vm.create_vcpu(u64::from(environment.apic_id())))?;
         let cpuid = refused("tell its features", kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES))?;
+        let components = components_of(&cpuid);
         refused("take our CPUID", vcpu.set_cpuid2(&own_cpuid(cpuid, environment.apic_id())))?;
         let state = Vcpu::power_on(model);
         Ok(Self {
@@ -88,6 +90,7 @@ impl KvmBackend {
             attention,
             model: model.clone(),
             state,
+            components,
             pulled: true,
             changed: true,
             halted: false,
@@ -108,12 +111,31 @@ impl KvmBackend {
         sregs.apic_base = self.environment.apic_msr_read(APIC_BASE_MSR).unwrap_or(sregs.apic_base);
         self.vcpu.set_sregs(&sregs)?;
         self.vcpu.set_regs(&to_kvm_regs(&self.state))?;
-        self.vcpu.set_fpu(&to_kvm_fpu(&self.state))?;
+        self.push_extended()?;
         if let Ok(msrs) = Msrs::from_entries(&msr_entries(&self.state)) {
             self.vcpu.set_msrs(&msrs)?;
         }
         self.changed = false;
         Ok(())
+    }
+
+    /// XCR0, x87, SSE and AVX registers.
+    fn push_extended(&mut self) -> Result<(), kvm_ioctls::Error> {
+        let mut xcrs = self.vcpu.get_xcrs()?;
+        if xcrs.nr_xcrs > 0 {
+            xcrs.xcrs[0].value = self.state.xcr0 & self.components;
+            self.vcpu.set_xcrs(&xcrs)?;
+        }
+        let mut area = self.vcpu.get_xsave()?;
+        xsave::to_kvm(&self.state, self.components, &mut area);
+        // SAFETY: KVM reads more than the structure only if the process has asked for features whose state is larger,
+        // AMX's, and this one never does.
+        unsafe { self.vcpu.set_xsave(&area) }
+    }
+
+    fn xcr0(&self) -> Result<u64, kvm_ioctls::Error> {
+        let xcrs = self.vcpu.get_xcrs()?;
+        Ok(if xcrs.nr_xcrs > 0 { xcrs.xcrs[0].value } else { 1 })
     }
 
     /// Brings our state up to date.
@@ -123,7 +145,8 @@ impl KvmBackend {
         }
         from_kvm_regs(&mut self.state, &self.vcpu.get_regs()?);
         from_kvm_sregs(&mut self.state, &self.vcpu.get_sregs()?);
-        from_kvm_fpu(&mut self.state, &self.vcpu.get_fpu()?);
+        xsave::from_kvm(&mut self.state, &mut self.vcpu.get_xsave()?);
+        self.state.xcr0 = self.xcr0()?;
         if let Ok(mut msrs) = Msrs::from_entries(&msr_entries(&self.state)) {
             self.vcpu.get_msrs(&mut msrs)?;
             for (entry, (_, field)) in msrs.as_slice().iter().zip(MSRS) {
@@ -246,6 +269,12 @@ impl KvmBackend {
 /// The width of one access of an I/O exit; string instructions of bytes come with many at once.
 fn access_bytes(bytes: usize) -> usize {
     if matches!(bytes, 1 | 2 | 4) { bytes } else { 1 }
+}
+
+/// The components of XSAVE's area: CPUID leaf 0xD; without it x87 and SSE.
+fn components_of(cpuid: &CpuId) -> u64 {
+    let leaf = cpuid.as_slice().iter().find(|entry| (entry.function, entry.index) == (0xd, 0));
+    leaf.map_or(3, |leaf| u64::from(leaf.eax) | u64::from(leaf.edx) << 32)
 }
 
 /// What the host's KVM supports, less what needs KVM's own APIC.

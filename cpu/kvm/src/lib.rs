@@ -9,6 +9,8 @@ mod backend;
 mod kick;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod registers;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod xsave;
 
 use rx86_cpu::backend::X86Ops;
 use rx86_cpu::environment::Environment;

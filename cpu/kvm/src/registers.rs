@@ -1,8 +1,8 @@
-//! Our state and KVM's: the same registers in two layouts.
+//! Our state and KVM's: the same general, segment, control and model-specific registers in two layouts.
 
-use kvm_bindings::{kvm_dtable, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 use rx86_cpu::op::reg;
-use rx86_cpu::state::{F80, Segment, TableRegister, Vcpu};
+use rx86_cpu::state::{Segment, TableRegister, Vcpu};
 
 /// A plain MSR: its index and its place in our state.
 type MsrField = (u32, fn(&mut Vcpu) -> &mut u64);
@@ -141,65 +141,6 @@ pub(crate) fn from_kvm_sregs(state: &mut Vcpu, k: &kvm_sregs) {
     state.cpl = state.segments[2].dpl();
 }
 
-/// x87 and SSE registers, in FXSAVE's order: ST(0) first, tags in their short form.
-pub(crate) fn to_kvm_fpu(state: &Vcpu) -> kvm_fpu {
-    let x = &state.x87;
-    let top = usize::from(x.status >> 11 & 7);
-    let mut fpu = kvm_fpu {
-        fcw: x.control,
-        fsw: x.status,
-        last_opcode: x.opcode,
-        last_ip: x.instruction_pointer,
-        last_dp: x.operand_pointer,
-        mxcsr: state.mxcsr,
-        ..Default::default()
-    };
-    for i in 0..8 {
-        let register = &x.regs[(top + i) & 7];
-        fpu.fpr[i][..8].copy_from_slice(&register.mantissa.to_le_bytes());
-        fpu.fpr[i][8..10].copy_from_slice(&register.sign_exponent.to_le_bytes());
-        if x.tags >> (2 * i) & 3 != 3 {
-            fpu.ftwx |= 1 << i;
-        }
-    }
-    for (i, xmm) in fpu.xmm.iter_mut().enumerate() {
-        *xmm = state.xmm(i as u8).to_le_bytes();
-    }
-    fpu
-}
-
-/// The reverse of `to_kvm_fpu`; the long form of the tags follows from the values.
-pub(crate) fn from_kvm_fpu(state: &mut Vcpu, fpu: &kvm_fpu) {
-    let top = usize::from(fpu.fsw >> 11 & 7);
-    let x = &mut state.x87;
-    (x.control, x.status, x.opcode) = (fpu.fcw, fpu.fsw, fpu.last_opcode);
-    (x.instruction_pointer, x.operand_pointer) = (fpu.last_ip, fpu.last_dp);
-    x.tags = 0;
-    for i in 0..8 {
-        let bytes = &fpu.fpr[i];
-        let mantissa = u64::from_le_bytes(std::array::from_fn(|at| bytes[at]));
-        let register = F80 { mantissa, sign_exponent: u16::from_le_bytes([bytes[8], bytes[9]]) };
-        let physical = (top + i) & 7;
-        x.regs[physical] = register;
-        let empty = fpu.ftwx >> physical & 1 == 0;
-        x.tags |= u16::from(if empty { 3 } else { tag_of(register) }) << (2 * physical);
-    }
-    state.mxcsr = fpu.mxcsr;
-    for (i, xmm) in fpu.xmm.iter().enumerate() {
-        state.set_xmm(i as u8, u128::from_le_bytes(*xmm));
-    }
-}
-
-/// The tag of a register in use (SDM vol. 1, 8.1.7): 0 valid, 1 zero, 2 special.
-fn tag_of(value: F80) -> u8 {
-    match (value.sign_exponent & 0x7fff, value.mantissa) {
-        (0, 0) => 1,
-        (0 | 0x7fff, _) => 2,
-        (_, mantissa) if mantissa >> 63 == 0 => 2,
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,16 +151,11 @@ mod tests {
         let mut state = Vcpu::power_on(&CpuModel::max());
         for i in 0..16 {
             state.regs[i] = 0x1111 * i as u64;
-            state.set_xmm(i as u8, 0x1234_5678 << i);
         }
         state.flags.set(0x246);
-        state.x87.status = 3 << 11;
-        state.x87.tags = !(3 << 6);
-        state.x87.regs[3] = F80 { mantissa: 1 << 63, sign_exponent: 0x3fff };
         let mut back = Vcpu::power_on(&CpuModel::max());
         from_kvm_regs(&mut back, &to_kvm_regs(&state));
         from_kvm_sregs(&mut back, &to_kvm_sregs(&state, &kvm_sregs::default()));
-        from_kvm_fpu(&mut back, &to_kvm_fpu(&state));
         assert_eq!(format!("{back:?}"), format!("{state:?}"));
     }
 }

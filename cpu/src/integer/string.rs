@@ -223,9 +223,9 @@ impl Element for Outs {
 
 /// Whether something waits that must be looked at before the next element of a repeated instruction. Written code does not
 /// count unless it is the instruction itself: which code is cached is the engines' affair, and every engine is to pause at
-/// the same element.
+/// the same element. Nor does the host that wants the machine's attention, at a moment of its own: it can wait for the turn.
 fn pauses(cpu: &mut Cpu, op: &Op) -> bool {
-    let attention = cpu.attention.peek() & !Attention::CODE_WRITTEN;
+    let attention = cpu.attention.peek() & !(Attention::CODE_WRITTEN | Attention::KICK);
     let waits = if attention == Attention::INTERRUPT { cpu.interrupts_open() } else { attention != 0 };
     waits
         || cpu.pending_exception.is_some()

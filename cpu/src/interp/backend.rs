@@ -8,6 +8,21 @@ use crate::state::{Segment, Vcpu};
 use crate::system::event::Event;
 use rx86_softmmu::WalkStep;
 
+impl<T: HotTier> Interpreter<T> {
+    /// Does `run` with what belongs around it.
+    fn in_guest(&mut self, run: impl FnOnce(&mut Self) -> Exit) -> Exit {
+        self.cpu.mmu.memory().enter_guest(&self.cpu.code_watcher);
+        self.cpu.report_stolen_time();
+        let exit = run(self);
+        self.cpu.code_watcher.leave_guest();
+        match exit {
+            Exit::Halt => self.cpu.stats.exits_halt += 1,
+            _ => self.cpu.stats.exits_yield += 1,
+        }
+        exit
+    }
+}
+
 impl<T: HotTier> X86Ops for Interpreter<T> {
     fn name(&self) -> &'static str {
         T::NAME
@@ -104,15 +119,11 @@ impl<T: HotTier> X86Ops for Interpreter<T> {
     }
 
     fn run(&mut self, budget: u64) -> Exit {
-        self.cpu.mmu.memory().enter_guest(&self.cpu.code_watcher);
-        self.cpu.report_stolen_time();
-        let exit = self.run_blocks(budget);
-        self.cpu.code_watcher.leave_guest();
-        match exit {
-            Exit::Halt => self.cpu.stats.exits_halt += 1,
-            _ => self.cpu.stats.exits_yield += 1,
-        }
-        exit
+        self.in_guest(|engine| engine.run_blocks::<false>(budget))
+    }
+
+    fn run_exactly(&mut self, budget: u64) -> Exit {
+        self.in_guest(|engine| engine.run_blocks::<true>(budget))
     }
 
     fn can_step(&self) -> bool {

@@ -131,6 +131,10 @@ impl<T: HotTier> Interpreter<T> {
         if let Some(vector) = self.cpu.env.acknowledge_interrupt() {
             self.cpu.pv_eoi_on_injection();
             self.cpu.deliver_interrupt(vector);
+            // Behind a trap gate interrupts stay open, and no change of theirs tells when the next may come.
+            if self.cpu.interrupts_open() {
+                self.cpu.pv_eoi_sync();
+            }
             if self.cpu.env.interrupt_pending() {
                 self.cpu.attention.raise(Attention::INTERRUPT);
             }

@@ -21,6 +21,8 @@ use unsettled::UnsettledPages;
 
 /// The longest block; bounds how long an interrupt waits.
 const MAX_BLOCK_OPS: usize = 64;
+/// What is read of a page to decode a block from: mostly enough for the whole block.
+const READ_BYTES: usize = 256;
 
 /// The interpreter engine with the processor that it drives, and the tier that takes hot code over.
 pub struct Interpreter<T = NoTier> {
@@ -70,9 +72,10 @@ impl<T: HotTier> Interpreter<T> {
         &mut self.cpu
     }
 
-    /// Runs blocks until something needs the machine or about `budget` instructions are retired. A guest whose handlers
-    /// fault at their first instruction retires none: after as many faults, and a few more, its run ends too.
-    fn run_blocks(&mut self, budget: u64) -> Exit {
+    /// Runs blocks until something needs the machine or about `budget` instructions are retired; if `EXACT`, no more than
+    /// those, and nothing is done behind the last of them. A guest whose handlers fault at their first instruction retires
+    /// none: after as many faults, and a few more, its run ends too.
+    fn run_blocks<const EXACT: bool>(&mut self, budget: u64) -> Exit {
         const FEW: u64 = 64;
         let mut faults_left = budget.saturating_add(FEW);
         let end = self.cpu.stats.instructions.saturating_add(budget);
@@ -80,6 +83,9 @@ impl<T: HotTier> Interpreter<T> {
         self.cpu.end_block();
         self.take_finished();
         loop {
+            if EXACT && self.cpu.stats.instructions >= end {
+                return Exit::Yield;
+            }
             if (self.cpu.block_limit == 0 || self.stepping || self.cpu.attention.peek() != 0)
                 && let Some(exit) = self.between_blocks()
             {
@@ -92,8 +98,8 @@ impl<T: HotTier> Interpreter<T> {
                 self.step_next()
             } else {
                 match self.next_block() {
-                    Ok(id) if T::ACTIVE => self.execute_tiered(id, end),
-                    Ok(id) => self.execute(id),
+                    Ok(id) if T::ACTIVE => self.execute_tiered::<EXACT>(id, end),
+                    Ok(id) => self.execute::<EXACT>(id, end),
                     Err(exception) => Err(exception),
                 }
             };
@@ -105,14 +111,21 @@ impl<T: HotTier> Interpreter<T> {
         }
     }
 
-    /// Executes a block to its end or to the first operation that ends it. On an exception RIP is that of the faulting
-    /// instruction.
+    /// Executes a block to its end or to the first operation that ends it; if `EXACT`, no further than to `end` instructions.
+    /// On an exception RIP is that of the faulting instruction.
     #[inline(always)]
-    fn execute(&mut self, id: BlockId) -> Result<(), Exception> {
+    fn execute<const EXACT: bool>(&mut self, id: BlockId, end: u64) -> Result<(), Exception> {
         self.last = Some(id);
         let cpu = &mut self.cpu;
         let Some(block) = self.blocks.get(id) else { return Ok(()) };
         cpu.block_limit = block.ops.len();
+        if EXACT {
+            let left = end.saturating_sub(cpu.stats.instructions);
+            if left == 0 {
+                return Ok(());
+            }
+            cpu.block_limit = cpu.block_limit.min(usize::try_from(left).unwrap_or(usize::MAX));
+        }
         cpu.stats.blocks_executed += 1;
         let mut done = 0;
         while let Some(InterpOp { run, op }) = block.ops.get(done) {
@@ -144,7 +157,7 @@ impl<T: HotTier> Interpreter<T> {
         } else {
             u64::from(rip.wrapping_add(cpu.state.segments[SegmentIndex::CS].base) as u32)
         };
-        let tag = cpu.mmu.generation() << 16 | u64::from(mode.0);
+        let tag = cpu.mmu.generation(linear) << 16 | u64::from(mode.0);
         let last = self.last.take();
         if let Some(id) = last.and_then(|last| self.blocks.follow(last, linear, tag))
             && mode.has(ModeKey::LONG64)
@@ -192,7 +205,7 @@ impl<T: HotTier> Interpreter<T> {
         let target = self.cpu.mmu.translate(linear, Access::Fetch)?;
         let id = self.decode_block(linear, target)?;
         // Translating the tail page may have changed the generation.
-        let tag = self.cpu.mmu.generation() << 16 | u64::from(mode.0);
+        let tag = self.cpu.mmu.generation(linear) << 16 | u64::from(mode.0);
         self.blocks.remember_jump(linear, tag, id);
         Ok(id)
     }
@@ -221,8 +234,9 @@ impl<T: HotTier> Interpreter<T> {
             self.blocks.clear();
         }
         let mode = self.cpu.mode();
-        let mut page = Vec::with_capacity(4096);
-        self.fetch_page(&target, &mut page);
+        let to_page_end = 0x1000 - (target.gpa as usize & 0xfff);
+        let mut page = Vec::with_capacity(READ_BYTES);
+        self.fetch_page(&target, to_page_end.min(READ_BYTES), &mut page);
         let mut block = Block {
             gpa: target.gpa,
             tail_page: None,
@@ -244,6 +258,7 @@ impl<T: HotTier> Interpreter<T> {
                 // The rest of the page may be reached by nobody: only a block's first instruction may fault here.
                 Err(_) if !ops.is_empty() => break,
                 Err(DecodeFailure::TooLong) => return Err(Exception::gp(0)),
+                // As there are no more than these, the page ends here.
                 Err(DecodeFailure::NeedMoreBytes) => {
                     let (decoded, tail) = self.decode_across(&page, linear, mode)?;
                     block.tail_page = Some(tail);
@@ -275,12 +290,12 @@ impl<T: HotTier> Interpreter<T> {
         Ok(self.blocks.insert(block))
     }
 
-    /// The bytes from `target` to the end of its page. Stores to the page are noticed from before they are read.
-    fn fetch_page(&mut self, target: &Target, page: &mut Vec<u8>) {
+    /// So many bytes from `target`, within its page. Stores to the page are noticed from before they are read.
+    fn fetch_page(&mut self, target: &Target, bytes: usize, page: &mut Vec<u8>) {
         if self.cpu.code_map.open_page(target.gpa) {
             self.mark_code(target.gpa);
         }
-        page.resize(4096 - (target.gpa as usize & 0xfff), 0xff);
+        page.resize(bytes, 0xff);
         if self.unsettled.has(target.gpa) {
             // The new block is made of the same bytes as those that are there.
             self.compare_page(target.gpa);
@@ -304,8 +319,8 @@ impl<T: HotTier> Interpreter<T> {
         let tail = self.cpu.mmu.translate(next_page, Access::Fetch)?;
         let mut bytes = head.to_vec();
         let mut rest = Vec::new();
-        self.fetch_page(&tail, &mut rest);
-        bytes.extend_from_slice(&rest[..MAX_INSTRUCTION_BYTES]);
+        self.fetch_page(&tail, MAX_INSTRUCTION_BYTES, &mut rest);
+        bytes.append(&mut rest);
         match decode::<Cpu>(&bytes, mode, &self.cpu.model) {
             Ok(decoded) => Ok((decoded, tail.gpa >> 12)),
             Err(_) => Err(Exception::gp(0)),

@@ -15,6 +15,8 @@ pub enum TierExit {
     Next,
     /// The interpreter must execute at least the instruction at RIP: it may fault, or has no translation.
     Interpret,
+    /// The same, and the block at RIP should be asked about: it has been executed often.
+    Hot,
     /// The instruction at RIP raised this.
     Exception(Exception),
     /// The translation is no longer valid, and nothing was executed.
@@ -62,6 +64,8 @@ pub trait HotTier: Send {
     /// Executes a translation, of which RIP is the first instruction, and what follows it, for about `budget` instructions.
     /// Unless `chains`, it returns wherever a block was ended (`Cpu::end_block`), else only if `Cpu::is_undisturbed` denies.
     fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit;
+    /// The most instructions by which the next `run` may exceed its budget.
+    fn overrun(&self) -> u64;
     /// Drops what was translated from `bytes` bytes at `gpa`, within one page. Returns how many translations went.
     fn invalidate(&mut self, gpa: u64, bytes: u64) -> usize;
     /// The pieces of memory in a physical page that translations were made from.
@@ -90,6 +94,9 @@ impl HotTier for NoTier {
     }
     fn run(&mut self, _cpu: &mut Cpu, _translation: TranslationId, _budget: u64, _chains: bool) -> TierExit {
         TierExit::Gone
+    }
+    fn overrun(&self) -> u64 {
+        0
     }
     fn invalidate(&mut self, _gpa: u64, _bytes: u64) -> usize {
         0

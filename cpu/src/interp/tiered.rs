@@ -10,27 +10,42 @@ use rx86_softmmu::Access;
 
 impl<T: HotTier> Interpreter<T> {
     /// Executes a block by its translation, or interprets it and counts. `end` is the count of instructions at which the
-    /// budget is spent.
+    /// budget is spent; if `EXACT`, what is left when a translation could go beyond it is interpreted.
     #[inline]
-    pub(super) fn execute_tiered(&mut self, id: BlockId, end: u64) -> Result<(), Exception> {
+    pub(super) fn execute_tiered<const EXACT: bool>(
+        &mut self,
+        id: BlockId,
+        end: u64,
+    ) -> Result<(), Exception> {
         let Some(block) = self.blocks.get_mut(id) else { return Ok(()) };
         if block.translation.is_none() {
             block.heat = block.heat.saturating_add(1);
             if block.heat >= block.ask_at {
                 // Asked again now and then, so that the tier learns what is hottest.
-                block.ask_at = block.heat.saturating_add(self.tier.threshold());
+                block.ask_at = block.heat.saturating_add(self.tier.threshold().max(block.heat));
                 self.ask_for_translation(id);
             }
         }
         let Some(translation) = self.blocks.get(id).and_then(|block| block.translation) else {
-            return self.execute(id);
+            return self.execute::<EXACT>(id, end);
         };
-        let budget = end.saturating_sub(self.cpu.stats.instructions);
+        let mut budget = end.saturating_sub(self.cpu.stats.instructions);
+        if EXACT {
+            budget = budget.saturating_sub(self.tier.overrun());
+            if budget == 0 {
+                return self.execute::<EXACT>(id, end);
+            }
+        }
         // Anything but zero: instructions that want the block to end set it to zero.
         self.cpu.block_limit = usize::MAX;
         let chains = !self.window_requested && self.unsettled.is_empty();
         match self.tier.run(&mut self.cpu, translation, budget, chains) {
             TierExit::Next => Ok(()),
+            TierExit::Hot => {
+                let id = self.next_block()?;
+                self.ask_for_translation(id);
+                Ok(())
+            }
             TierExit::Exception(exception) => Err(exception),
             TierExit::Interpret if self.cpu.state.sti_shadow => {
                 // That instruction is executed alone.
@@ -39,13 +54,14 @@ impl<T: HotTier> Interpreter<T> {
             }
             TierExit::Interpret => {
                 let id = self.next_block()?;
-                self.execute(id)
+                self.execute::<EXACT>(id, end)
             }
             TierExit::Gone => {
                 if let Some(block) = self.blocks.get_mut(id) {
                     block.translation = None;
+                    block.ask_at = block.heat.saturating_add(self.tier.threshold());
                 }
-                self.execute(id)
+                self.execute::<EXACT>(id, end)
             }
         }
     }

@@ -45,7 +45,7 @@ impl UnsettledPages {
     /// Copies from `gpa` to the end of its page.
     pub(super) fn read(&self, gpa: u64, part: &mut [u8]) {
         if let Some(page) = self.0.iter().find(|page| page.gpa == gpa & !0xfff) {
-            part.copy_from_slice(&page.bytes[gpa as usize & 0xfff..]);
+            part.copy_from_slice(&page.bytes[gpa as usize & 0xfff..][..part.len()]);
         }
     }
 }

@@ -48,9 +48,8 @@ fn iret(cpu: &mut Cpu, bytes: u64) -> Result<(), Exception> {
     } else {
         protected_iret(cpu, bytes)
     };
-    if outcome.is_ok() {
-        cpu.state.nmi_blocked = false;
-    }
+    // Even if it faults (SDM vol. 3, 6.7.1).
+    cpu.state.nmi_blocked = false;
     // A faulting IRET may have switched the MMU's view; a completed one has changed the mode.
     cpu.mode_changed();
     cpu.serialize();

@@ -2,10 +2,10 @@
 
 use rx86_softmmu::Attention;
 
-use crate::lapic::{ApicOut, DeliveryMode, Destination, InterruptMessage};
+use crate::lapic::{ApicOut, Destination, InterruptMessage, lock};
 use crate::layout::{IOAPIC_PIN_PIT, IRQ_PIT};
 
-use super::{Board, lock};
+use super::Board;
 
 /// The lines that the 8259A pair has.
 const PIC_LINES: u8 = 16;
@@ -41,7 +41,7 @@ impl Board {
         let outbox = lock(&self.lapics[cpu]).take_outbox();
         for out in outbox {
             match out {
-                ApicOut::Ipi(message, destination) => self.send(&message, destination),
+                ApicOut::Ipi(message, destination) => self.lapics.send(&message, destination),
                 ApicOut::Eoi(vector) => self.ioapic.eoi(vector),
             }
         }
@@ -52,26 +52,15 @@ impl Board {
         }
     }
 
-    /// Delivers a message-signalled interrupt.
-    pub fn deliver(&mut self, message: &InterruptMessage) {
-        self.send(message, Destination::Field);
+    /// The end of a level-triggered interrupt, as a local APIC broadcasts it.
+    pub fn end_of_interrupt(&mut self, vector: u8) {
+        self.ioapic.eoi(vector);
+        self.route();
     }
 
-    fn send(&self, message: &InterruptMessage, destination: Destination) {
-        tracing::trace!(target: "rx86::interrupt", ?message, ?destination, "message");
-        if message.delivery_mode == DeliveryMode::LowestPriority {
-            let addressed = self.lapics.iter().filter(|lapic| lock(lapic).is_addressed(message, destination));
-            if let Some(lapic) = addressed.min_by_key(|lapic| lock(lapic).ppr()) {
-                lock(lapic).deliver(message);
-            }
-            return;
-        }
-        for lapic in &self.lapics {
-            let mut lapic = lock(lapic);
-            if lapic.is_addressed(message, destination) {
-                lapic.deliver(message);
-            }
-        }
+    /// Delivers a message-signalled interrupt.
+    pub fn deliver(&mut self, message: &InterruptMessage) {
+        self.lapics.send(message, Destination::Field);
     }
 
     /// Carries the wires' levels to the interrupt controllers and their outputs to the vCPUs.
@@ -91,7 +80,7 @@ impl Board {
         }
         if self.ioapic.has_messages() {
             for message in self.ioapic.take_messages() {
-                self.send(&message, Destination::Field);
+                self.lapics.send(&message, Destination::Field);
             }
         }
         self.route_pic_output();

@@ -11,14 +11,14 @@ mod ports;
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rx86_softmmu::Attention;
 
 use crate::debug_exit::DebugExit;
 use crate::i8042::I8042;
 use crate::ioapic::IoApic;
-use crate::lapic::{LocalApic, TscClock};
+use crate::lapic::{LocalApic, LocalApics, TscClock, lock};
 use crate::layout::{
     IRQ_AUX, IRQ_FERR, IRQ_KEYBOARD, IRQ_PIT, IRQ_RTC, IRQ_SCI, IRQ_SERIAL, PIC_MASTER, PIC_SLAVE,
 };
@@ -90,7 +90,7 @@ pub struct Board {
     debug_exit: DebugExit,
     pci: PciBus,
     ioapic: IoApic,
-    lapics: Vec<Arc<Mutex<LocalApic>>>,
+    lapics: LocalApics,
     attentions: Vec<Attention>,
     /// The coprocessor's error line, which a PC board carries to the interrupt controller.
     ferr: Wire,
@@ -118,8 +118,7 @@ impl Board {
                 let attention = attention.clone();
                 LocalApic::new(id, id == 0, clock.clone(), config.tsc.clone(), attention)
             })
-            .map(|lapic| Arc::new(Mutex::new(lapic)))
-            .collect();
+            .collect::<LocalApics>();
         let mut rtc = Rtc::new(clock.clone(), config.unix_seconds_at_boot, harness.wire(IRQ_RTC));
         describe_memory(&mut rtc, config.ram_low_bytes, config.ram_high_bytes);
         let mut pci = PciBus::new();
@@ -184,6 +183,11 @@ impl Board {
         self.lapics[cpu].clone()
     }
 
+    /// All local APICs, which carry messages between themselves without the board.
+    pub fn lapics(&self) -> LocalApics {
+        self.lapics.clone()
+    }
+
     /// Takes what the guest has asked of the machine. Worth a look after every port write.
     pub fn take_request(&mut self) -> Option<BoardRequest> {
         self.request.take()
@@ -235,7 +239,7 @@ impl Board {
 
     /// Lets all timers do what they owe up to `now_ns`.
     pub fn advance(&mut self, now_ns: u64) {
-        for lapic in &self.lapics {
+        for lapic in self.lapics.iter() {
             lock(lapic).advance(now_ns);
         }
         self.advance_chips(now_ns);
@@ -278,11 +282,6 @@ impl Board {
     fn lapic_mut(&self, cpu: usize) -> MutexGuard<'_, LocalApic> {
         lock(&self.lapics[cpu])
     }
-}
-
-/// A local APIC whose holder panicked is still a consistent one: its registers change one by one anyway.
-fn lock(lapic: &Mutex<LocalApic>) -> MutexGuard<'_, LocalApic> {
-    lapic.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes the memory sizes where a PC's firmware keeps them in CMOS.

@@ -4,11 +4,14 @@
 //! has for its own CPU beyond vectors waits in [`CpuEvents`]. In either case, and whenever a vector may have become
 //! deliverable, a bit of the CPU's [`Attention`] is raised.
 
+mod bus;
 mod delivery;
 mod message;
 mod registers;
 mod timer;
 
+#[cfg(test)]
+mod bus_tests;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +21,8 @@ use rx86_softmmu::Attention;
 
 use crate::device::Clock;
 
+pub use bus::LocalApics;
+pub(crate) use bus::lock;
 pub use message::{DeliveryMode, Destination, InterruptMessage};
 pub use timer::{TIMER_HZ, TscClock};
 
@@ -326,6 +331,42 @@ impl LocalApic {
 
     fn lvt_timer_mode(&self) -> timer::Mode {
         timer::Mode::from_lvt(self.lvt[Lvt::Timer as usize])
+    }
+
+    /// All that it remembers, as numbers, for a comparison of states.
+    pub fn state_words(&self) -> impl Iterator<Item = u64> {
+        let Self {
+            id,
+            apic_base,
+            bootstrap,
+            tpr,
+            irr,
+            isr,
+            tmr,
+            ldr,
+            dfr,
+            svr,
+            esr,
+            errors,
+            icr,
+            lvt,
+            lint_high,
+            timer,
+            ext_int,
+            events,
+            outbox,
+            attention: _,
+        } = self;
+        let narrow = [*id, (*tpr).into(), *ldr, *dfr, *svr, *esr, *errors, outbox.len() as u32];
+        let CpuEvents { nmi, init, sipi } = *events;
+        let bits = [*bootstrap, lint_high[0], lint_high[1], *ext_int, nmi, init];
+        let words = [irr, isr, tmr].into_iter().flat_map(|vectors| vectors.0).chain(*lvt).chain(narrow);
+        let sipi = sipi.map_or(u64::MAX, u64::from);
+        [*apic_base, *icr, sipi]
+            .into_iter()
+            .chain(timer.state_words())
+            .chain(words.map(u64::from))
+            .chain(bits.map(u64::from))
     }
 
     fn raise_if_pending(&self) {

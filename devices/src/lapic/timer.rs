@@ -53,6 +53,13 @@ impl Timer {
         Self { clock, tsc, initial_count: 0, divide: 0, expiry_ns: None, tsc_deadline: 0 }
     }
 
+    /// What it remembers.
+    pub(super) fn state_words(&self) -> [u64; 4] {
+        let Self { clock: _, tsc: _, initial_count, divide, expiry_ns, tsc_deadline } = self;
+        let counts = u64::from(*initial_count) << 32 | u64::from(*divide);
+        [counts, u64::from(expiry_ns.is_some()), expiry_ns.unwrap_or(0), *tsc_deadline]
+    }
+
     pub(super) fn reset(&mut self) {
         self.divide = 0;
         self.disarm();

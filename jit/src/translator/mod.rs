@@ -8,9 +8,11 @@ mod values;
 
 use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
+use crate::order::MemoryOrder;
 use crate::vector::plan::Plan;
 use crate::vector::{DirtyVectors, HeldVectors, HostVectors, Vectors};
 use crate::window::StackWindow;
+use crate::x87::NodeX87;
 use cranelift_codegen::ir::types::{I64, Type};
 use cranelift_codegen::ir::{
     AliasRegionData, Block, DataFlowGraph, InstBuilder, MemFlagsData, SigRef, Value,
@@ -172,6 +174,7 @@ pub(crate) struct Translator<'a> {
     node: usize,
     pub(crate) held: Held,
     pub(crate) vectors: Vectors,
+    pub(crate) x87: NodeX87,
     /// `held` as it was before the current instruction.
     before: Held,
     /// The current instruction's first byte, and the one behind it, from the region's first.
@@ -189,6 +192,9 @@ pub(crate) struct Translator<'a> {
     pub(crate) window: Option<Value>,
     /// The window may not be where it was: what has been translated is wrong.
     pub(crate) window_is_lost: bool,
+    pub(crate) order: MemoryOrder,
+    /// There was no access to guest RAM since the last barrier.
+    pub(crate) fenced: bool,
     /// The next instruction is the one behind an STI.
     pub(crate) in_sti_shadow: bool,
     ending: Ending,
@@ -219,6 +225,7 @@ impl<'a> Translator<'a> {
         predecessors: Vec<Vec<usize>>,
         plan: Plan,
         host: HostVectors,
+        order: MemoryOrder,
     ) -> Self {
         let regions = Regions::new(&mut builder.func.dfg);
         let entry = builder.create_block();
@@ -262,6 +269,7 @@ impl<'a> Translator<'a> {
             node: 0,
             held: Held::NOTHING,
             vectors,
+            x87: NodeX87::default(),
             before: Held::NOTHING,
             start: 0,
             end: 0,
@@ -272,6 +280,8 @@ impl<'a> Translator<'a> {
             groups: NodeGroups::default(),
             window: None,
             window_is_lost: false,
+            order,
+            fenced: false,
             in_sti_shadow: false,
             ending: Ending::Next,
             hub_variables: None,

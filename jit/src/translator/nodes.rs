@@ -4,6 +4,7 @@ use super::{Ending, Held, NodeEnd, Place, Translator, Untranslatable};
 use crate::access::NodeGroups;
 use crate::context::LeaveKind;
 use crate::region::Successors;
+use crate::x87::NodeX87;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{Block, InstBuilder, Value};
@@ -13,6 +14,7 @@ impl Translator<'_> {
     /// Begins a node. Nodes come in an order in which all but loops lead forward.
     pub(crate) fn begin_node(&mut self, node: usize, offset: i64, groups: NodeGroups) {
         self.groups = groups;
+        self.x87 = NodeX87::default();
         let (block, from) = &self.nodes[node];
         self.builder.switch_to_block(*block);
         // What the only node before this one knows still holds. The function's entry also leads to node 0.
@@ -27,6 +29,7 @@ impl Translator<'_> {
         self.checked = None;
         self.cut = None;
         self.in_sti_shadow = false;
+        self.fenced = false;
         self.vectors.joined = None;
     }
 
@@ -60,6 +63,25 @@ impl Translator<'_> {
         if std::mem::take(&mut self.in_sti_shadow) {
             self.end_sti_shadow();
         }
+    }
+
+    /// Goes on to the next instruction of a run, whose side exits lead to before its first.
+    pub(crate) fn continue_run(&mut self, op: &Op) {
+        self.groups.next_instruction();
+        self.end += i64::from(op.length);
+    }
+
+    /// Ends a run of these instructions.
+    pub(crate) fn end_run(&mut self, ops: &[Op]) {
+        let last = ops.last().map_or(0, |op| i64::from(op.length));
+        self.start = self.end - last;
+        self.retired += ops.len() as u32 - 1;
+        self.end_instruction();
+    }
+
+    /// Where the current instruction begins, from the region's first byte.
+    pub(crate) fn offset(&self) -> i64 {
+        self.start
     }
 
     /// Whether something translated so far leads to the node, which is not translated yet.

@@ -66,13 +66,13 @@ impl Translator<'_> {
     fn load_scalar<W: Width>(&mut self, of: Type, op: &Op) -> Value {
         let linear = self.operand_linear(op, None);
         let host = self.host_address::<W>(linear, Kind::Read);
-        self.builder.ins().load(of, self.regions.guest, host, 0)
+        self.load_guest(of, host, 0)
     }
 
     fn store_scalar<W: Width>(&mut self, op: &Op, value: Value) {
         let linear = self.operand_linear(op, None);
         let host = self.host_address::<W>(linear, Kind::Write);
-        self.builder.ins().store(self.regions.guest, value, host, 0);
+        self.store_guest(value, host, 0);
     }
 
     /// Applies `f` to vectors of the same lanes, which it gives back as such.
@@ -145,8 +145,7 @@ impl VectorOps for Translator<'_> {
 
     fn load_vectors<const N: usize>(&mut self, op: &Op, aligned: bool) -> Result<[Value; N], Untranslatable> {
         let host = self.vectors_address::<N>(op, aligned, Kind::Read);
-        let flags = self.regions.guest;
-        Ok(std::array::from_fn(|i| self.builder.ins().load(I8X16, flags, host, 16 * i as i32)))
+        Ok(std::array::from_fn(|i| self.load_guest(I8X16, host, 16 * i as i32)))
     }
 
     fn store_vectors<const N: usize>(
@@ -156,9 +155,8 @@ impl VectorOps for Translator<'_> {
         value: [Value; N],
     ) -> Result<(), Untranslatable> {
         let host = self.vectors_address::<N>(op, aligned, Kind::Write);
-        let flags = self.regions.guest;
         for (i, value) in value.into_iter().enumerate() {
-            self.builder.ins().store(flags, value, host, 16 * i as i32);
+            self.store_guest(value, host, 16 * i as i32);
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 
 const USAGE: &str = "\
 Usage: rx86-cases [OPTION VALUE]...
-  --oracle NAME     host (default): the host's CPU; qemu: QEMU's TCG, found through PATH; engines: the interpreter, with
-                    the JIT in rx86's place
+  --oracle NAME     host (default): the host's CPU; qemu: QEMU's TCG, found through PATH; kvm: the host's CPU
+                    through /dev/kvm; engines: the interpreter, with the JIT in rx86's place
   --families LIST   all (default), or families with commas between them
   --modes LIST      all (default), or of 64,32,16: the bits of the code
   --programs KIND   both (default), single instructions, or sequences of 2 to 8
@@ -22,12 +22,13 @@ fn main() -> std::process::ExitCode {
 mod long_run {
     use rx86_testsuite::cases::coverage::Coverage;
     use rx86_testsuite::cases::family::Family;
-    use rx86_testsuite::cases::known_qemu::{self, KNOWN};
+    use rx86_testsuite::cases::known_qemu;
     use rx86_testsuite::cases::run::{BATCH, Plan, Report, Runner, buildable, buildable_of};
     use rx86_testsuite::oracle::engine::EngineOracle;
     use rx86_testsuite::oracle::features::Features;
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     use rx86_testsuite::oracle::host::HostOracle;
+    use rx86_testsuite::oracle::kvm::KvmOracle;
     use rx86_testsuite::oracle::planted::{Fault, Planted};
     use rx86_testsuite::oracle::qemu::QemuOracle;
     use rx86_testsuite::oracle::{Mode, Oracle};
@@ -48,16 +49,18 @@ mod long_run {
     enum Reference {
         Host,
         Qemu,
+        Kvm,
         Engines,
     }
 
     impl Reference {
-        const ALL: [Self; 3] = [Self::Host, Self::Qemu, Self::Engines];
+        const ALL: [Self; 4] = [Self::Host, Self::Qemu, Self::Kvm, Self::Engines];
 
         const fn name(self) -> &'static str {
             match self {
                 Self::Host => "host",
                 Self::Qemu => "qemu",
+                Self::Kvm => "kvm",
                 Self::Engines => "engines",
             }
         }
@@ -76,6 +79,10 @@ mod long_run {
                     Ok(Some(qemu)) => Ok(Box::new(qemu)),
                     Ok(None) => Err("there is no qemu-system-x86_64 in PATH".into()),
                     Err(error) => Err(format!("QEMU does not work: {error:#}")),
+                },
+                Self::Kvm => match KvmOracle::new() {
+                    Ok(kvm) => Ok(Box::new(kvm)),
+                    Err(error) => Err(error.to_string()),
                 },
                 Self::Engines => Ok(Box::new(EngineOracle::interpreter())),
             }
@@ -230,7 +237,7 @@ mod long_run {
         };
         let mut passes = passes(&options, &mut *reference);
         let (next, elapsed) = run(&options, &mut passes, &mut *reference, &mut *engine);
-        finish(&options, &passes, next, elapsed)
+        finish(&options, &passes, &*reference, next, elapsed)
     }
 
     fn passes(options: &Options, reference: &mut dyn Oracle) -> Vec<Pass> {
@@ -303,17 +310,24 @@ mod long_run {
         );
     }
 
-    fn finish(options: &Options, passes: &[Pass], next: u64, elapsed: Duration) -> ExitCode {
+    fn finish(
+        options: &Options,
+        passes: &[Pass],
+        reference: &dyn Oracle,
+        next: u64,
+        elapsed: Duration,
+    ) -> ExitCode {
         let mut coverage = Coverage::default();
         let mut failures = Vec::new();
         for Pass { plan, report, .. } in passes {
-            print(plan, options.seed, report);
+            print(plan, options.seed, report, &reference.known_names());
             coverage.add(plan.mode, &report.tried);
             failures.extend(report.failures.iter().map(|failure| failure.text()));
         }
         let modes: Vec<Mode> = passes.iter().map(|pass| pass.plan.mode).collect();
         for mode in Mode::ALL.into_iter().filter(|mode| modes.contains(mode)) {
-            print!("{}", coverage.text(mode, &options.families));
+            let has = |code| passes.iter().any(|pass| pass.plan.mode == mode && pass.forms.contains(&code));
+            print!("{}", coverage.text(mode, &options.families, &has));
         }
         progress(passes, next, elapsed);
         println!("# to go on: {}", options.resume(next));
@@ -333,12 +347,12 @@ mod long_run {
         ExitCode::FAILURE
     }
 
-    fn print(plan: &Plan, seed: u64, report: &Report) {
+    fn print(plan: &Plan, seed: u64, report: &Report, known_names: &[&str]) {
         for (mnemonic, (flags, count)) in &report.undefined {
             println!("# undefined flags {flags:03x} of {mnemonic:?} differ in {count} cases");
         }
         for (&entry, count) in &report.known {
-            println!("# known: {}: {count} cases", KNOWN[entry].name);
+            println!("# known: {}: {count} cases", known_names[entry]);
         }
         println!(
             "# {}, seed {seed}: {} cases of {} forms, {} forms failed in {} cases; {} approximate, {} not run; not built: {:?}",

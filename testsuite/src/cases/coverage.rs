@@ -1,6 +1,7 @@
-//! Which forms of the decode table were tried, family by family, and which never.
+//! Which forms of the decode table were tried, family by family, and why the others were not.
 
-use super::family::{Family, family_in, implemented, shape_of};
+use super::family::{Family, implemented, shape_of};
+use super::untried;
 use crate::oracle::Mode;
 use iced_x86::Code;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,38 +22,43 @@ impl Coverage {
         self.tried.entry(mode).or_default().extend(tried.keys());
     }
 
-    /// For each family how many of all forms that rx86 implements were tried, and the others by name.
-    pub fn text(&self, mode: Mode, families: &[Family]) -> String {
+    /// For each family how many of all forms that rx86 implements were tried, and all the others by name, each with why not. `has`
+    /// says which forms the oracle has.
+    pub fn text(&self, mode: Mode, families: &[Family], has: &dyn Fn(Code) -> bool) -> String {
         let mut text = String::new();
-        let all = implemented(mode);
+        let (all, bits) = (implemented(mode), mode.bits());
         let tried = |code: &Code| self.tried.get(&mode).is_some_and(|tried| tried.contains(code));
+        let (mut done, mut never) = (0, Vec::new());
         for &family in families {
-            let forms: Vec<Code> =
-                all.iter().copied().filter(|&code| shape_of(code, mode) == Some(family)).collect();
-            let (done, never): (Vec<Code>, Vec<Code>) = forms.iter().partition(|code| tried(code));
-            let (bits, name) = (mode.bits(), family.name());
-            let _ = writeln!(text, "# {bits}-bit {name}: {} of {} forms tried", done.len(), forms.len());
-            let (here, elsewhere) = never.into_iter().partition(|&code| family_in(code, mode).is_some());
-            list(&mut text, "never tried", here);
-            list(&mut text, "not compared on this host", elsewhere);
+            let of_family = |code: &&Code| shape_of(**code, mode) == Some(family);
+            let (here, others): (Vec<Code>, Vec<Code>) =
+                all.iter().filter(of_family).partition(|code| tried(code));
+            let (count, name) = (here.len(), family.name());
+            let _ = writeln!(text, "# {bits}-bit {name}: {count} of {} forms tried", count + others.len());
+            done += count;
+            never.extend(others);
         }
-        let system: Vec<Code> = all.into_iter().filter(|&code| shape_of(code, mode).is_none()).collect();
+        let system = all.iter().copied().filter(|&code| shape_of(code, mode).is_none());
+        never.extend(system);
         let _ = writeln!(
             text,
-            "# {}-bit: {} forms are not for user programs on a host",
-            mode.bits(),
-            system.len()
+            "# {bits}-bit: {done} of {} forms tried; the other {}, by reasons:",
+            done + never.len(),
+            never.len()
         );
-        list(&mut text, "privileged, far, input and output, or different on every machine", system);
+        let mut reasons: BTreeMap<String, Vec<Code>> = BTreeMap::new();
+        for code in never {
+            reasons.entry(untried::reason(code, mode, has)).or_default().push(code);
+        }
+        for (reason, codes) in reasons {
+            list(&mut text, &format!("{}: {reason}", codes.len()), codes);
+        }
         text
     }
 }
 
 /// Names with a heading, in lines of `WIDTH`.
 fn list(text: &mut String, heading: &str, codes: Vec<Code>) {
-    if codes.is_empty() {
-        return;
-    }
     let mut line = format!("#   {heading}:");
     for code in codes {
         let name = format!("{code:?}");
@@ -75,10 +81,10 @@ mod tests {
         let mut coverage = Coverage::default();
         let forms = Family::Branch.forms();
         coverage.add(Mode::Bits64, &forms[1..].iter().map(|&code| (code, 1)).collect());
-        let text = coverage.text(Mode::Bits64, &[Family::Branch]);
+        let text = coverage.text(Mode::Bits64, &[Family::Branch], &|_| true);
         let heading = format!("64-bit branch: {} of {} forms tried", forms.len() - 1, forms.len());
         assert!(text.contains(&heading), "{text}");
-        assert!(text.contains(&format!("never tried: {:?}", forms[0])), "{text}");
+        assert!(text.contains(&format!("1: {}: {:?}", untried::NOT_DRAWN, forms[0])), "{text}");
         assert!(text.contains("Wrmsr"), "{text}");
     }
 }

@@ -247,8 +247,35 @@ fn host_has(feature: CpuidFeature) -> bool {
         AVX_VNNI => is_x86_feature_detected!("avxvnni"),
         VAES => is_x86_feature_detected!("vaes"),
         VPCLMULQDQ => is_x86_feature_detected!("vpclmulqdq"),
+        CLFLUSHOPT => structured_features(EBX, 23),
+        CLWB => structured_features(EBX, 24),
+        MOVDIRI => structured_features(ECX, 27),
+        MOVDIR64B => structured_features(ECX, 28),
+        SERIALIZE => structured_features(EDX, 14),
+        // Without shadow stacks RDSSP is a NOP, as hints of later processors are to earlier ones.
+        CET_SS => !structured_features(ECX, 7),
+        CET_IBT | CLDEMOTE | PREFETCHW | PREFETCHWT1 | PREFETCHITI => true,
         _ => false,
     }
+}
+
+// Registers of CPUID's answer.
+#[cfg(target_arch = "x86_64")]
+const EBX: usize = 1;
+#[cfg(target_arch = "x86_64")]
+const ECX: usize = 2;
+#[cfg(target_arch = "x86_64")]
+const EDX: usize = 3;
+
+/// A bit of CPUID leaf 7, subleaf 0.
+#[cfg(target_arch = "x86_64")]
+fn structured_features(register: usize, bit: u32) -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    if __cpuid(0).eax < 7 {
+        return false;
+    }
+    let leaf = __cpuid_count(7, 0);
+    [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx][register] >> bit & 1 != 0
 }
 
 /// Whether the host has the upper halves of YMM registers, which SSE has to keep.

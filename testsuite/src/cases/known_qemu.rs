@@ -127,10 +127,13 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
-        name: "CLFLUSH",
+        name: "CLFLUSH, CLFLUSHOPT and CLWB",
         right: Right::Rx86,
-        reason: "it faults as a load (SDM vol. 2, CLFLUSH); QEMU does not look",
-        explains: |look, _| look.instruction.mnemonic() == Clflush && look.vectors() == (BREAKPOINT, PF),
+        reason: "they fault as a load (SDM vol. 2, CLFLUSH); QEMU does not look",
+        explains: |look, _| {
+            matches!(look.instruction.mnemonic(), Clflush | Clflushopt | Clwb)
+                && matches!(look.vectors(), (BREAKPOINT, SS | GP | PF))
+        },
     },
     Known {
         name: "the order of PUSHA's stores",
@@ -628,7 +631,20 @@ pub fn is_fit(code: Code) -> bool {
         || matches!(code.mnemonic(), Cmpxchg8b | Cmpxchg16b | Pushf | Pushfd | Pushfq);
     let disputed = matches!(
         code.mnemonic(),
-        Blsi | Adcx | Adox | Bsf | Bsr | Enter | Wrfsbase | Wrgsbase | Rcl | Rcr | Clflush | Movbe | Crc32
+        Blsi | Adcx
+            | Adox
+            | Bsf
+            | Bsr
+            | Enter
+            | Wrfsbase
+            | Wrgsbase
+            | Rcl
+            | Rcr
+            | Clflush
+            | Clflushopt
+            | Clwb
+            | Movbe
+            | Crc32
     );
     let family = [Mode::Bits64, Mode::Bits32].into_iter().find_map(|mode| shape_of(code, mode));
     let plain = matches!(family, Some(Family::Integer | Family::String | Family::Branch));

@@ -14,4 +14,5 @@ pub mod run;
 pub mod sequence;
 pub mod shrink;
 pub mod text;
+pub mod untried;
 pub mod values;

@@ -4,7 +4,7 @@ use super::runner::Guest;
 use rx86::demo::debian::{self, Flavour};
 use rx86::initrd::{self, INIT_PROLOGUE};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Only one test of a process fetches packages at a time.
@@ -36,16 +36,28 @@ pub fn guest(
         Err(error) => panic!("RX86_REQUIRE_GUESTS is set, and there is no guest: {error:#}"),
     };
     let busybox = std::fs::read(found.busybox).expect("busybox was fetched");
-    let mut builder = initrd::busybox(&busybox, &format!("{INIT_PROLOGUE}{script}"));
+    let initrd = folder.join(format!("{name}.gz"));
+    let guest = guest_of(found.kernel, &busybox, &initrd, script, extra);
+    Some(guest.expect("the target folder can be written"))
+}
+
+/// A guest with this kernel, whose initial RAM disk, with busybox, `extra` files and an `/init` that runs `script` behind the
+/// usual prologue, is written to `initrd`.
+pub fn guest_of(
+    kernel: PathBuf,
+    busybox: &[u8],
+    initrd: &Path,
+    script: &str,
+    extra: &[(&str, &[u8])],
+) -> std::io::Result<Guest> {
+    let mut builder = initrd::busybox(busybox, &format!("{INIT_PROLOGUE}{script}"));
     for (path, contents) in extra {
         builder.file(path, 0o755, contents);
     }
-    let path = folder.join(format!("{name}.gz"));
-    std::fs::write(&path, builder.gzip().expect("memory can be written"))
-        .expect("the target folder can be written");
-    Some(Guest {
-        kernel: found.kernel,
-        initrd: Some(path),
+    std::fs::write(initrd, builder.gzip()?)?;
+    Ok(Guest {
+        kernel,
+        initrd: Some(initrd.into()),
         append: "console=ttyS0 quiet".into(),
         memory_mib: 512,
         rx86_args: vec!["--no-reboot".into()],

@@ -2,9 +2,10 @@
 //! and on QEMU.
 
 pub mod bare;
+pub mod crowd;
 pub mod debian;
-pub mod pair;
 pub mod program;
 pub mod residency;
+pub mod rounds;
 pub mod runner;
 pub mod tool;

@@ -31,21 +31,8 @@ pub struct Kernel {
 impl Program {
     /// Compiles the program into `folder`.
     pub fn compile(folder: &Path) -> Result<Self> {
-        if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            bail!("the kernels are x86-64 Linux programs; run this on such a host");
-        }
         let path = folder.join("kernels");
-        let output = Command::new("gcc").args(OPTIONS).arg(&path).args(sources()?).arg("-lm").output();
-        let output = match output {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                bail!("gcc is not installed; `apt-get install gcc libc6-dev` gets it")
-            }
-            output => output.context("cannot run gcc")?,
-        };
-        if !output.status.success() {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            bail!("gcc failed; is libc6-dev installed?\n{errors}");
-        }
+        compile(Path::new(SOURCES), &path)?;
         let listing = Command::new(&path).arg("--list").output().context("cannot run the kernels")?;
         Ok(Self { path, kernels: parse_listing(&String::from_utf8_lossy(&listing.stdout)) })
     }
@@ -62,8 +49,28 @@ impl Program {
     }
 }
 
-fn sources() -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(SOURCES).with_context(|| format!("cannot read '{SOURCES}'"))?;
+/// Compiles the C sources of a folder into one static Linux program.
+pub fn compile(sources: &Path, program: &Path) -> Result<()> {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        bail!("the programs are x86-64 Linux programs; run this on such a host");
+    }
+    let files = files_of(sources)?;
+    let output = match Command::new("gcc").args(OPTIONS).arg(program).args(files).arg("-lm").output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("gcc is not installed; `apt-get install gcc libc6-dev` gets it")
+        }
+        output => output.context("cannot run gcc")?,
+    };
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("gcc failed; is libc6-dev installed?\n{errors}");
+    }
+    Ok(())
+}
+
+fn files_of(sources: &Path) -> Result<Vec<PathBuf>> {
+    let entries =
+        std::fs::read_dir(sources).with_context(|| format!("cannot read '{}'", sources.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "c"));
     files.sort();

@@ -11,12 +11,16 @@ use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
 use rx86_cpu::state::{F80, Segment, SegmentIndex, TableRegister, Vcpu, X87, bits};
-use rx86_jit::JitConfig;
+use rx86_jit::{Forgetful, Jit, JitConfig};
+use rx86_kvm::KvmError;
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::Arc;
 
 /// More instructions than any program takes, its exception and repetitions included.
 const BUDGET: u64 = 100_000;
+
+/// How often an engine may come back before the end.
+const MOST_YIELDS: u32 = 100;
 
 // Guest physical places.
 const RAM_BYTES: u64 = 1 << 20;
@@ -60,6 +64,16 @@ fn machine() -> (Arc<GuestMemory>, Cpu) {
     (memory, cpu)
 }
 
+/// The least code cache there is; with `RX86_KEEP_CODE` one that is never full (see docs/testing.md).
+fn least_cache() -> usize {
+    if std::env::var_os("RX86_KEEP_CODE").is_some() { JitConfig::default().code_cache_bytes } else { 0 }
+}
+
+/// Translates every block before its first execution.
+fn at_once(config: JitConfig) -> JitConfig {
+    JitConfig { threshold: 1, background: false, ..config }
+}
+
 impl EngineOracle {
     /// The interpreter.
     ///
@@ -75,10 +89,64 @@ impl EngineOracle {
     /// # Panics
     /// If the host has no memory for the machine, or there is no code generator for it.
     pub fn jit() -> Self {
+        Self::jit_with(JitConfig::default())
+    }
+
+    /// The JIT's quick tier alone, which translates every block before its first execution. On hosts without it, the
+    /// interpreter.
+    ///
+    /// # Panics
+    /// As `jit`.
+    pub fn quick() -> Self {
+        Self::translating(JitConfig { threshold: u32::MAX, quick_threshold: 1, ..JitConfig::default() })
+    }
+
+    /// The same in the least code cache that there is, so that old translations go soon.
+    ///
+    /// # Panics
+    /// As `jit`.
+    pub fn evicting_jit() -> Self {
+        Self::jit_with(JitConfig { code_cache_bytes: least_cache(), ..JitConfig::default() })
+    }
+
+    /// The same, keeping x86's memory order.
+    ///
+    /// # Panics
+    /// As `jit`.
+    pub fn ordered_jit() -> Self {
+        Self::jit_with(JitConfig { parallel: true, ..JitConfig::default() })
+    }
+
+    /// The same in the least code cache, and it drops all translations every few entries.
+    ///
+    /// # Panics
+    /// As `jit`.
+    pub fn forgetful_jit() -> Self {
         let (memory, cpu) = machine();
-        let config = JitConfig { threshold: 1, background: false, ..JitConfig::default() };
+        let config = JitConfig { code_cache_bytes: least_cache(), ..JitConfig::default() };
+        let jit = Jit::new(&cpu, at_once(config)).expect("a code generator for this host");
+        Self::new(memory, Box::new(Interpreter::with_tier(cpu, Forgetful::new(jit))))
+    }
+
+    fn jit_with(config: JitConfig) -> Self {
+        Self::translating(at_once(config))
+    }
+
+    fn translating(config: JitConfig) -> Self {
+        let (memory, cpu) = machine();
         let engine = rx86_jit::engine(cpu, config).expect("a code generator for this host");
         Self::new(memory, Box::new(engine))
+    }
+
+    /// The host's processor through Linux's KVM; the error says why it cannot be had.
+    ///
+    /// # Panics
+    /// If the host has no memory for the machine.
+    pub fn kvm() -> Result<Self, KvmError> {
+        let memory = GuestMemory::new(RAM_BYTES).expect("a megabyte of guest memory");
+        let board = Box::new(BareBoard::default());
+        let engine = rx86_kvm::open(memory.clone(), board, &CpuModel::max(), Attention::default())?;
+        Ok(Self::new(memory, engine))
     }
 
     /// `engine`, which must run on `memory` of at least a megabyte.
@@ -150,8 +218,11 @@ impl EngineOracle {
         load(&mut state, &program.state, program.ip());
         self.engine.load_state(&state);
         let mut exit = self.engine.run(BUDGET);
-        if exit == Exit::Yield {
-            // Nobody is waiting at the border of a repeated string instruction.
+        for _ in 0..MOST_YIELDS {
+            if exit != Exit::Yield {
+                break;
+            }
+            // Nobody is waiting at the border of a repeated string instruction, nor after the time that KVM gives.
             exit = self.engine.run(BUDGET);
         }
         self.write(CODE_GPA + program.at as u64, &vec![0xcc; program.code.len()]);

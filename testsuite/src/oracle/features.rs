@@ -37,9 +37,11 @@ impl Features {
         const EAX: usize = 0;
         const EBX: usize = 1;
         const ECX: usize = 2;
+        const EDX: usize = 3;
         let (leaf, register, bit) = match feature {
             INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | CMOV | CX8 | MULTIBYTENOP
-            | PAUSE | CLFSH | FPU | FPU287 | FPU387 | MMX | SSE | SSE2 => return true,
+            | PAUSE | CLFSH | CET_IBT | PREFETCHW | PREFETCHWT1 | FPU | FPU287 | FPU387 | MMX | SSE
+            | SSE2 => return true,
             SSE3 => (0, ECX, 0),
             PCLMULQDQ => (0, ECX, 1),
             SSSE3 => (0, ECX, 9),
@@ -57,10 +59,16 @@ impl Features {
             AVX2 => (1, EBX, 5),
             BMI2 => (1, EBX, 8),
             ADX => (1, EBX, 19),
+            CLFLUSHOPT => (1, EBX, 23),
+            CLWB => (1, EBX, 24),
             SHA => (1, EBX, 29),
             GFNI => (1, ECX, 8),
             VAES => (1, ECX, 9),
             VPCLMULQDQ => (1, ECX, 10),
+            CLDEMOTE => (1, ECX, 25),
+            MOVDIRI => (1, ECX, 27),
+            MOVDIR64B => (1, ECX, 28),
+            SERIALIZE => (1, EDX, 14),
             AVX_VNNI => (2, EAX, 4),
             LZCNT => (3, ECX, 5),
             _ => return false,

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod features;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod host;
+pub mod kvm;
 pub mod planted;
 pub mod qemu;
 pub mod state;
@@ -159,6 +160,10 @@ pub trait Oracle {
     /// rx86's; none if they do not.
     fn known(&self, _: &Program, _: &Outcome, _: &Outcome, _: &[Difference]) -> Option<Vec<usize>> {
         None
+    }
+    /// The names of that list's entries.
+    fn known_names(&self) -> Vec<&'static str> {
+        Vec::new()
     }
     /// Whether it runs programs in `mode`.
     fn offers(&mut self, mode: Mode) -> bool {

@@ -46,6 +46,8 @@ pub struct SystemGuest {
     pub field_bytes: usize,
     /// The linear address at which the guest halts.
     pub end: u32,
+    /// Whether it needs a local APIC.
+    pub local_apic: bool,
     /// Where case slots begin.
     cases_at: u32,
     /// Bits of the cases' code.
@@ -65,6 +67,7 @@ impl SystemGuest {
             fields: Vec::new(),
             field_bytes: if bits == 64 { 8 } else { 4 },
             end: cases_at,
+            local_apic: false,
             cases_at,
             bits,
         }

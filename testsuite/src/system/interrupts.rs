@@ -3,6 +3,7 @@
 use super::frame32::{self, Paging};
 use super::guest::{Code, SystemGuest, set_qword};
 use super::layout::*;
+use super::opcodes::COPROCESSOR;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -118,7 +119,7 @@ fn exceptions(guest: &mut SystemGuest) {
 /// #NM by CR0.EM, TS and MP (SDM vol. 3, 2.5).
 fn coprocessor(guest: &mut SystemGuest) {
     for (what, set) in [("EM", 4), ("TS", 8), ("TS and MP", 0xa)] {
-        for (name, code) in [("FNOP", &[0xd9, 0xd0][..]), ("FWAIT", &[0x9b]), ("MOVQ", &[0x0f, 0x6f, 0xc1])] {
+        for (name, code) in COPROCESSOR {
             guest.case(format!("{name} with {what}"), &|a| {
                 a.mov(eax, cr0)?;
                 a.mov(ebx, eax)?;

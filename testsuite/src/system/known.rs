@@ -66,6 +66,19 @@ pub const KNOWN: &[Known] = &[
         "gate to conforming code, CPL 3",
         "without a change of privilege CS.RPL is CPL (SDM vol. 2, CALL)",
     ),
+    Known {
+        guest: "INTR and NMI",
+        case: "",
+        fields: &["pushed[0]"],
+        bits: 1,
+        right: Right::Rx86,
+        reason: "an error on the way of an external interrupt has EXT set (SDM vol. 3, 6.13); QEMU leaves it clear",
+    },
+    qemu_is_wrong(
+        "INTR and NMI",
+        "virtual-8086 mode, a gate to CPL 1",
+        "an interrupt leaves virtual-8086 mode to CPL 0 or is #GP (SDM vol. 3, 20.3.1)",
+    ),
     qemu_is_wrong("interrupts", "INT1", "INT1 raises #DB, a trap (SDM vol. 2, INT1)"),
     qemu_is_wrong("interrupts", "LOCK MOV", "LOCK before MOV is #UD (SDM vol. 2, LOCK)"),
     qemu_is_wrong(
@@ -345,6 +358,11 @@ pub const KNOWN: &[Known] = &[
         right: Right::Rx86,
         reason: "the PDPTEs of PAE paging have no accessed flag (SDM vol. 3, 4.4.1)",
     },
+    qemu_is_wrong(
+        "INTR and NMI",
+        "virtual-8086 mode, IOPL 0, VME, STI",
+        "QEMU's TCG has no VME (SDM vol. 3, 20.3.3)",
+    ),
     qemu_is_wrong("virtual-8086 mode, VME", "", "QEMU's TCG has no VME (SDM vol. 3, 20.3.3 and 20.4)"),
     qemu_is_wrong("virtual-8086 mode, without VME", "INT1", "INT1 raises #DB, a trap (SDM vol. 2, INT1)"),
     qemu_is_wrong(

@@ -1,8 +1,10 @@
 //! The processor's system level: guests of our own for segmentation, paging, interrupts, task switches and mode changes,
 //! run on rx86 and on QEMU; what they leave in memory and registers is compared.
 
+pub mod apic_board;
 pub mod compare;
 pub mod debug64;
+pub mod external_interrupts;
 pub mod frame16;
 pub mod frame32;
 pub mod frame64;
@@ -12,6 +14,7 @@ pub mod known;
 pub mod layout;
 pub mod long;
 pub mod modes;
+pub mod opcodes;
 pub mod paging;
 pub mod real;
 pub mod run;
@@ -33,6 +36,7 @@ pub fn guests() -> Vec<SystemGuest> {
         segments::limits(),
         transfers::guest(),
         interrupts::guest(),
+        external_interrupts::guest(),
         paging::bits32(),
         paging::pae(),
         paging::four_level(),

@@ -4,6 +4,7 @@
 use super::frame16;
 use super::guest::{Code, SystemGuest};
 use super::layout::*;
+use super::opcodes::{COPROCESSOR, PROTECTED_ONLY};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -118,9 +119,7 @@ fn interrupts(guest: &mut SystemGuest) {
 /// #NM by CR0.EM, TS and MP.
 fn coprocessor(guest: &mut SystemGuest) {
     for (name, set) in [("EM", 4), ("TS", 8), ("TS and MP", 0xa), ("MP", 2)] {
-        for (instruction, code) in
-            [("FNOP", &[0xd9, 0xd0][..]), ("FWAIT", &[0x9b]), ("MOVQ", &[0x0f, 0x6f, 0xc1])]
-        {
+        for (instruction, code) in COPROCESSOR {
             guest.case(format!("{instruction} with {name}"), &|a| {
                 a.mov(eax, cr0)?;
                 a.or(al, set)?;
@@ -133,21 +132,8 @@ fn coprocessor(guest: &mut SystemGuest) {
 
 /// What real-address mode does not have.
 fn absent_instructions(guest: &mut SystemGuest) {
-    let codes: [(&str, &[u8]); 12] = [
-        ("SLDT", &[0x0f, 0x00, 0xc0]),
-        ("STR", &[0x0f, 0x00, 0xc8]),
-        ("LLDT", &[0x0f, 0x00, 0xd0]),
-        ("LTR", &[0x0f, 0x00, 0xd8]),
-        ("VERR", &[0x0f, 0x00, 0xe0]),
-        ("VERW", &[0x0f, 0x00, 0xe8]),
-        ("LAR", &[0x0f, 0x02, 0xc0]),
-        ("LSL", &[0x0f, 0x03, 0xc0]),
-        ("ARPL", &[0x63, 0xc0]),
-        ("SYSENTER", &[0x0f, 0x34]),
-        ("SYSEXIT", &[0x0f, 0x35]),
-        ("MOV to CS", &[0x8e, 0xc8]),
-    ];
-    for (name, code) in codes {
+    let sysenter: [(&str, &[u8]); 1] = [("SYSENTER", &[0x0f, 0x34])];
+    for (name, code) in PROTECTED_ONLY.into_iter().chain(sysenter) {
         guest.case(name, &|a| a.db(code));
     }
 }

@@ -1,5 +1,6 @@
 //! Runs a system guest on rx86's engines and on QEMU.
 
+use super::apic_board::ApicBoard;
 use super::guest::SystemGuest;
 use super::layout::{MEMORY_BYTES, START};
 use anyhow::{Result, bail};
@@ -8,15 +9,19 @@ use rx86::diff::registers::Registers;
 use rx86_cpu::backend::{Exit, X86Ops};
 use rx86_cpu::bare_board::BareBoard;
 use rx86_cpu::cpu::Cpu;
+use rx86_cpu::environment::Environment;
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
 use rx86_cpu::state::{Segment, SegmentIndex, Vcpu, X87, bits};
+use rx86_kvm::KvmError;
 use rx86_softmmu::{Attention, GuestMemory};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// More instructions than any guest executes.
 const BUDGET: u64 = 10_000_000;
+/// How often an engine without such a budget may come back before a guest's end.
+const MOST_YIELDS: u32 = 2000;
 /// More time than any guest takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -45,8 +50,26 @@ pub(crate) fn start_state(power_on: &Vcpu) -> Vcpu {
 /// Runs `guest` on the interpreter.
 pub fn on_interpreter(guest: &SystemGuest) -> Left {
     let memory = GuestMemory::new(MEMORY_BYTES).expect("memory for the guest");
-    let cpu = Cpu::new(memory.clone(), Box::new(BareBoard::default()), CpuModel::max(), Attention::default());
+    let attention = Attention::default();
+    let cpu = Cpu::new(memory.clone(), board(guest, &attention), CpuModel::max(), attention);
     on_engine(guest, memory, Box::new(Interpreter::new(cpu)))
+}
+
+/// What the guest finds around its processor.
+fn board(guest: &SystemGuest, attention: &Attention) -> Box<dyn Environment> {
+    if guest.local_apic {
+        Box::new(ApicBoard::new(attention.clone()))
+    } else {
+        Box::new(BareBoard::default())
+    }
+}
+
+/// Runs `guest` on the host's processor through KVM; the error says why that cannot be.
+pub fn on_kvm(guest: &SystemGuest) -> Result<Left, KvmError> {
+    let memory = GuestMemory::new(MEMORY_BYTES).expect("memory for the guest");
+    let attention = Attention::default();
+    let engine = rx86_kvm::open(memory.clone(), board(guest, &attention), &CpuModel::max(), attention)?;
+    Ok(on_engine(guest, memory, engine))
 }
 
 /// Runs `guest` on `engine`, which runs on `memory`.
@@ -54,7 +77,13 @@ pub fn on_engine(guest: &SystemGuest, memory: Arc<GuestMemory>, mut engine: Box<
     memory.write(0, &guest.image).expect("the image fits");
     let state = start_state(engine.state());
     engine.load_state(&state);
-    let exit = engine.run(BUDGET);
+    let mut exit = engine.run(BUDGET);
+    for _ in 0..MOST_YIELDS {
+        if exit != Exit::Yield {
+            break;
+        }
+        exit = engine.run(BUDGET);
+    }
     let mut data = vec![0; MEMORY_BYTES as usize];
     // A PC has no memory from 640 KiB to 1 MiB.
     for region in memory.regions() {
@@ -74,7 +103,12 @@ pub fn on_engine(guest: &SystemGuest, memory: Arc<GuestMemory>, mut engine: Box<
 
 /// Runs `guest` on QEMU; none if this host has none.
 pub fn on_qemu(guest: &SystemGuest) -> Result<Option<Left>> {
-    let Some(mut qemu) = Qemu::start(MEMORY_BYTES)? else { return Ok(None) };
+    let started = if guest.local_apic {
+        Qemu::start_with_local_apic(MEMORY_BYTES)?
+    } else {
+        Qemu::start(MEMORY_BYTES)?
+    };
+    let Some(mut qemu) = started else { return Ok(None) };
     qemu.load_state(&start_state(&Vcpu::power_on(&CpuModel::max())))?;
     qemu.write(0, &guest.image)?;
     let reached = qemu.run_to(guest.end.into(), LIMIT)?;

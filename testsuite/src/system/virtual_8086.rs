@@ -4,6 +4,7 @@
 use super::frame32::{self, Extras, Paging};
 use super::guest::{Code, SystemGuest, assemble, set_qword};
 use super::layout::*;
+use super::opcodes::PROTECTED_ONLY;
 use super::virtual_8086_flags;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
@@ -65,7 +66,8 @@ pub fn guests() -> Vec<SystemGuest> {
         .collect()
 }
 
-fn fill(guest: &mut SystemGuest) {
+/// A TSS with maps of redirected interrupts and of ports, and code that 8086 programs reach.
+pub(super) fn fill(guest: &mut SystemGuest) {
     guest.put_descriptor(TASK, descriptor(TSS, TSS_LIMIT, 0x89, 0));
     guest.put(TSS + 0x66, &((IO_MAP - TSS) as u16).to_le_bytes());
     // INT 0x40 to 0x47 stay in the 8086 program; odd ports are open.
@@ -89,7 +91,7 @@ fn fill(guest: &mut SystemGuest) {
 }
 
 /// Enters virtual-8086 mode at the segment `code` with `flags`.
-fn enter(a: &mut CodeAssembler, code: u32, eip: u32, flags: u32) -> Result<(), IcedError> {
+pub(super) fn enter(a: &mut CodeAssembler, code: u32, eip: u32, flags: u32) -> Result<(), IcedError> {
     for selector in [0x1111u32, 0x2222, 0x3333, SCRATCH >> 4, (STACK3 - 0x400) >> 4] {
         a.push(selector as i32)?;
     }
@@ -100,18 +102,24 @@ fn enter(a: &mut CodeAssembler, code: u32, eip: u32, flags: u32) -> Result<(), I
     a.iretd()
 }
 
+/// Puts the 8086 code that `body` emits where the next case's is. Returns its segment.
+pub(super) fn real_code(guest: &mut SystemGuest, body: Code<'_>) -> u32 {
+    let at = guest.other_code();
+    let bytes = assemble(16, 0, body);
+    assert!(bytes.len() <= CASE_BYTES as usize);
+    guest.put(at, &bytes);
+    at >> 4
+}
+
 /// A case in virtual-8086 mode; ends with `INT 0x30`, or, where that is #GP, with it.
 fn case(guest: &mut SystemGuest, name: &str, flags: u32, before: Code<'_>, body: Code<'_>) {
-    let at = guest.other_code();
-    let bytes = assemble(16, 0, &|a| {
+    let segment = real_code(guest, &|a| {
         body(a)?;
         a.int(0x30)
     });
-    assert!(bytes.len() <= CASE_BYTES as usize);
-    guest.put(at, &bytes);
     guest.case(name, &|a| {
         before(a)?;
-        enter(a, at >> 4, 0, flags)
+        enter(a, segment, 0, flags)
     });
 }
 
@@ -231,7 +239,7 @@ fn ports(guest: &mut SystemGuest) {
 /// What virtual-8086 mode does not have, or only at CPL 0.
 fn privileged(guest: &mut SystemGuest) {
     let none: Code<'_> = &|_| Ok(());
-    let codes: [(&str, &[u8]); 32] = [
+    let codes: [(&str, &[u8]); 21] = [
         ("LGDT", &[0x0f, 0x01, 0x16, 0, 0]),
         ("LIDT", &[0x0f, 0x01, 0x1e, 0, 0]),
         ("SGDT", &[0x0f, 0x01, 0x06, 0, 1]),
@@ -239,15 +247,6 @@ fn privileged(guest: &mut SystemGuest) {
         ("SMSW", &[0x0f, 0x01, 0xe0]),
         ("LMSW", &[0x0f, 0x01, 0xf0]),
         ("INVLPG", &[0x0f, 0x01, 0x3e, 0, 0]),
-        ("SLDT", &[0x0f, 0x00, 0xc0]),
-        ("STR", &[0x0f, 0x00, 0xc8]),
-        ("LLDT", &[0x0f, 0x00, 0xd0]),
-        ("LTR", &[0x0f, 0x00, 0xd8]),
-        ("VERR", &[0x0f, 0x00, 0xe0]),
-        ("VERW", &[0x0f, 0x00, 0xe8]),
-        ("LAR", &[0x0f, 0x02, 0xc0]),
-        ("LSL", &[0x0f, 0x03, 0xc0]),
-        ("ARPL", &[0x63, 0xc0]),
         ("CLTS", &[0x0f, 0x06]),
         ("INVD", &[0x0f, 0x08]),
         ("WBINVD", &[0x0f, 0x09]),
@@ -258,14 +257,12 @@ fn privileged(guest: &mut SystemGuest) {
         ("MOV DR7, EAX", &[0x0f, 0x23, 0xf8]),
         ("RDMSR", &[0x0f, 0x32]),
         ("WRMSR", &[0x0f, 0x30]),
-        ("SYSEXIT", &[0x0f, 0x35]),
         ("UD2", &[0x0f, 0x0b]),
         ("LOCK NOP", &[0xf0, 0x90]),
-        ("MOV CS", &[0x8e, 0xc8]),
         ("XSETBV", &[0x0f, 0x01, 0xd1]),
         ("SWAPGS", &[0x0f, 0x01, 0xf8]),
     ];
-    for (name, code) in codes {
+    for (name, code) in codes.into_iter().chain(PROTECTED_ONLY) {
         for (what, flags) in &FLAGS[..2] {
             case(guest, &format!("{name}, {what}"), *flags, none, &|a| a.db(code));
         }

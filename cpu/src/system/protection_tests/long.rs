@@ -279,8 +279,10 @@ fn iretq_checks() {
     for (name, cpl, frame, expected) in cases {
         let mut bench = Bench::long(cpl);
         bench.stack(frame, 8);
+        bench.cpu.state.nmi_blocked = true;
         let before = (bench.place(), bench.rflags());
         assert_eq!(bench.run(b"\x48\xcf"), expected, "{name}");
+        assert!(!bench.cpu.state.nmi_blocked, "{name}: IRET lets NMIs in even if it faults");
         match expected {
             Ok(()) => assert_eq!((bench.place().1, bench.place().2), (frame[1] as u16, frame[0]), "{name}"),
             Err(_) => assert_eq!((bench.place(), bench.rflags()), before, "{name}"),

@@ -106,6 +106,10 @@ impl Oracle for QemuOracle {
         known_qemu::explained(program, own, rx86, differences)
     }
 
+    fn known_names(&self) -> Vec<&'static str> {
+        known_qemu::KNOWN.iter().map(|known| known.name).collect()
+    }
+
     fn run(&mut self, programs: &[Program]) -> Vec<Option<Outcome>> {
         let mut outcomes = Vec::with_capacity(programs.len());
         while outcomes.len() < programs.len() {

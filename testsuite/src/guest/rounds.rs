@@ -1,20 +1,21 @@
-//! Bare guests with two processors: the second is started through real mode, and both execute rounds of a test between
-//! barriers. What came of it is printed, a line for each count.
+//! Bare guests with several processors: the others are started through real mode, and all execute rounds of a test between
+//! barriers. What came of it is printed, a line for each test.
 
 use super::bare;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
-/// Where the second processor starts: the page that is its start-up IPI's vector.
-const TRAMPOLINE: u64 = 0x8000;
+/// Where the other processors start, one by one: the page that is their start-up IPI's vector.
+pub(super) const TRAMPOLINE: u64 = 0x8000;
 /// What the trampoline finds at its page's middle: GDT, its pointer, CR3, and a far pointer to 64-bit code.
 const GDT: u64 = TRAMPOLINE + 0x800;
 const GDT_POINTER: u64 = TRAMPOLINE + 0x840;
 const CR3: u64 = TRAMPOLINE + 0x850;
 const ENTRY: u64 = TRAMPOLINE + 0x858;
-/// The ends of the stacks.
-const STACKS: [i32; 2] = [0x30_0000, 0x31_0000];
-const LAPIC_ICR: i32 = 0x300;
+/// The end of the first processor's stack, and bytes to the next one's.
+const STACKS: u32 = 0x30_0000;
+const STACK_STRIDE: u32 = 0x1000;
+pub(super) const LAPIC_ICR: i32 = 0x300;
 const IA32_EFER: u32 = 0xc000_0080;
 
 /// Where the tests' variables are: each in a cache line of its own, with room before it.
@@ -25,8 +26,12 @@ const STRIDE: u32 = 256;
 const ARRIVED: u32 = DATA + 0x1_0000;
 /// What a processor has loaded in the present round: two words each.
 const LOADED: u32 = DATA + 0x1_1000;
-/// Counts of outcomes: the four pairs of loaded values of 0 and 1, and one for all else.
+/// Counts of outcomes.
 const OUTCOMES: u32 = DATA + 0x1_2000;
+/// Four loaded values of 0 and 1 make 16 outcomes; what else was loaded is the last one.
+pub const OUTCOME_COUNT: usize = 17;
+/// The most processors of a guest.
+pub const MOST_PROCESSORS: usize = 64;
 
 /// The address of variable `number`.
 pub fn variable(number: u32) -> u32 {
@@ -36,18 +41,16 @@ pub fn variable(number: u32) -> u32 {
 /// One processor's part of a round. It may use RAX, RBX, RCX, RDX, RSI and RDI; R14 is the round's number, from 1.
 pub type Part = fn(&mut CodeAssembler) -> Result<(), IcedError>;
 
-/// A test: what the two processors do at the same time in each round.
+/// A test: what the processors do at the same time in each round.
 pub struct Test {
     /// The name under which its counts are printed.
     pub name: &'static str,
-    /// What the first processor does.
-    pub first: Part,
-    /// What the second processor does.
-    pub second: Part,
-    /// What the first processor does behind each round, while the second one waits.
-    pub after: Part,
+    /// What each processor does.
+    pub parts: Vec<Part>,
     /// What each does before each round.
-    pub before: [Part; 2],
+    pub before: Vec<Part>,
+    /// What the first processor does behind each round, while the others wait.
+    pub after: Part,
 }
 
 /// Notes `value` as what processor `cpu` has loaded in this round, as its word `word`.
@@ -55,21 +58,21 @@ pub fn note(a: &mut CodeAssembler, cpu: u32, word: u32, value: AsmRegister32) ->
     a.mov(dword_ptr(LOADED + cpu * 64 + word * 4), value)
 }
 
-/// Counts a pair of noted words as an outcome. For `Test::after`.
-pub fn count_pair(a: &mut CodeAssembler, left: (u32, u32), right: (u32, u32)) -> Result<(), IcedError> {
+/// Counts noted words of `(processor, word)` as an outcome: each is a bit of its number, the last the lowest. For `Test::after`.
+pub fn count(a: &mut CodeAssembler, words: &[(u32, u32)]) -> Result<(), IcedError> {
     let mut other = a.create_label();
-    let mut count = a.create_label();
-    a.mov(eax, dword_ptr(LOADED + left.0 * 64 + left.1 * 4))?;
-    a.mov(ecx, dword_ptr(LOADED + right.0 * 64 + right.1 * 4))?;
-    a.cmp(eax, 1)?;
-    a.ja(other)?;
-    a.cmp(ecx, 1)?;
-    a.ja(other)?;
-    a.lea(eax, ptr(rcx + rax * 2))?;
-    a.jmp(count)?;
+    let mut known = a.create_label();
+    a.xor(eax, eax)?;
+    for (cpu, word) in words {
+        a.mov(ecx, dword_ptr(LOADED + cpu * 64 + word * 4))?;
+        a.cmp(ecx, 1)?;
+        a.ja(other)?;
+        a.lea(eax, ptr(rcx + rax * 2))?;
+    }
+    a.jmp(known)?;
     a.set_label(&mut other)?;
-    a.mov(eax, 4)?;
-    a.set_label(&mut count)?;
+    a.mov(eax, OUTCOME_COUNT as i32 - 1)?;
+    a.set_label(&mut known)?;
     a.inc(qword_ptr(rax * 8 + OUTCOMES))
 }
 
@@ -79,28 +82,41 @@ pub fn nothing(_: &mut CodeAssembler) -> Result<(), IcedError> {
 }
 
 /// A guest that runs each test for its number of rounds and powers off. For a test it prints its name, the counts of its
-/// outcomes 0-0, 0-1, 1-0, 1-1 and others, and the variables 0 to 3, in hexadecimal.
+/// outcomes, and the variables 0 to 3, in hexadecimal. It wants as many processors as the largest test has parts.
+///
+/// # Panics
+/// If there is no test, or a test of more than `MOST_PROCESSORS` parts.
 pub fn guest(tests: &[(Test, u32)]) -> Vec<u8> {
+    let cpus = tests.iter().map(|(test, _)| test.parts.len()).max().expect("there is a test");
+    assert!(cpus <= MOST_PROCESSORS, "{cpus} processors");
     bare::long_mode_guest(|a| {
-        let mut second = a.create_label();
-        a.mov(esp, STACKS[0])?;
-        start_second(a, second)?;
+        let mut others: Vec<CodeLabel> = (1..cpus).map(|_| a.create_label()).collect();
+        a.mov(esp, STACKS)?;
+        prepare_trampoline(a)?;
+        for (cpu, &entry) in (1..).zip(&others) {
+            start(a, cpu, entry)?;
+        }
+        a.xor(r12d, r12d)?;
+        barrier(a, 0, cpus as u32)?;
         for (test, rounds) in tests {
             clear(a)?;
-            rounds_of(a, 0, *rounds, test)?;
+            rounds_of(a, 0, cpus as u32, *rounds, test)?;
             print_counts(a, test.name)?;
         }
         bare::print(a, "done\n")?;
         bare::power_off(a)?;
-        a.set_label(&mut second)?;
-        a.mov(esp, STACKS[1])?;
-        a.xor(r12d, r12d)?;
-        barrier(a, 1)?;
-        for (test, rounds) in tests {
-            rounds_of(a, 1, *rounds, test)?;
+        for (cpu, entry) in (1..).zip(&mut others) {
+            a.set_label(entry)?;
+            a.mov(esp, STACKS + cpu * STACK_STRIDE)?;
+            a.xor(r12d, r12d)?;
+            barrier(a, cpu, cpus as u32)?;
+            for (test, rounds) in tests {
+                rounds_of(a, cpu, cpus as u32, *rounds, test)?;
+            }
+            a.cli()?;
+            a.hlt()?;
         }
-        a.cli()?;
-        a.hlt()
+        Ok(())
     })
 }
 
@@ -134,8 +150,8 @@ fn trampoline() -> Vec<u8> {
     a.assemble(TRAMPOLINE).expect("the trampoline assembles")
 }
 
-/// Starts the second processor, which enters 64-bit code at `entry`, and waits for it.
-fn start_second(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
+/// Puts the trampoline and what it loads where the other processors start.
+fn prepare_trampoline(a: &mut CodeAssembler) -> Result<(), IcedError> {
     let code = trampoline();
     for (at, part) in (TRAMPOLINE..).step_by(4).zip(code.chunks(4)) {
         let mut word = [0x90; 4];
@@ -150,62 +166,80 @@ fn start_second(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError
     a.mov(word_ptr(GDT_POINTER as u32), 23)?;
     a.mov(dword_ptr(GDT_POINTER as u32 + 2), GDT as i32)?;
     a.mov(rax, cr3)?;
-    a.mov(dword_ptr(CR3 as u32), eax)?;
+    a.mov(dword_ptr(CR3 as u32), eax)
+}
+
+/// The same, for processors that enter 64-bit code at `entry`.
+pub(super) fn place_trampoline(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
+    prepare_trampoline(a)?;
+    enter_at(a, entry)
+}
+
+/// What starts next enters 64-bit code at `entry`.
+fn enter_at(a: &mut CodeAssembler, entry: CodeLabel) -> Result<(), IcedError> {
     a.lea(rax, ptr(entry))?;
     a.mov(dword_ptr(ENTRY as u32), eax)?;
-    a.mov(word_ptr(ENTRY as u32 + 4), 8)?;
-    a.mov(ebx, 0xfee0_0000u32)?;
-    // To APIC 1: INIT, then SIPI.
-    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
-    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4500)?;
-    a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), 1 << 24)?;
-    a.mov(dword_ptr(rbx + LAPIC_ICR), 0x4600 | (TRAMPOLINE >> 12) as i32)?;
-    a.xor(r12d, r12d)?;
-    barrier(a, 0)
+    a.mov(word_ptr(ENTRY as u32 + 4), 8)
 }
 
-/// Waits until both processors are here. R12 counts.
-fn barrier(a: &mut CodeAssembler, cpu: u32) -> Result<(), IcedError> {
+/// Starts processor `cpu`, which enters 64-bit code at `entry`, and waits for it.
+fn start(a: &mut CodeAssembler, cpu: u32, entry: CodeLabel) -> Result<(), IcedError> {
     let mut wait = a.create_label();
-    let mut both = a.create_label();
+    enter_at(a, entry)?;
+    a.mov(ebx, 0xfee0_0000u32)?;
+    // INIT, then SIPI.
+    for command in [0x4500, 0x4600 | (TRAMPOLINE >> 12) as i32] {
+        a.mov(dword_ptr(rbx + LAPIC_ICR + 0x10), (cpu << 24) as i32)?;
+        a.mov(dword_ptr(rbx + LAPIC_ICR), command)?;
+    }
+    a.set_label(&mut wait)?;
+    a.pause()?;
+    a.cmp(dword_ptr(ARRIVED + cpu * 64), 0)?;
+    a.je(wait)
+}
+
+/// Waits until all processors are here. R12 counts.
+fn barrier(a: &mut CodeAssembler, cpu: u32, cpus: u32) -> Result<(), IcedError> {
     a.inc(r12d)?;
     a.mov(dword_ptr(ARRIVED + cpu * 64), r12d)?;
-    a.set_label(&mut wait)?;
-    a.cmp(dword_ptr(ARRIVED + (1 - cpu) * 64), r12d)?;
-    a.jae(both)?;
-    a.pause()?;
-    a.jmp(wait)?;
-    a.set_label(&mut both)?;
-    a.zero_bytes()
+    for other in (0..cpus).filter(|&other| other != cpu) {
+        let mut wait = a.create_label();
+        let mut here = a.create_label();
+        a.set_label(&mut wait)?;
+        a.cmp(dword_ptr(ARRIVED + other * 64), r12d)?;
+        a.jae(here)?;
+        a.pause()?;
+        a.jmp(wait)?;
+        a.set_label(&mut here)?;
+        a.zero_bytes()?;
+    }
+    Ok(())
 }
 
-fn rounds_of(a: &mut CodeAssembler, cpu: u32, rounds: u32, test: &Test) -> Result<(), IcedError> {
+fn rounds_of(a: &mut CodeAssembler, cpu: u32, cpus: u32, rounds: u32, test: &Test) -> Result<(), IcedError> {
+    let part = |parts: &[Part]| parts.get(cpu as usize).copied().unwrap_or(nothing);
     let mut round = a.create_label();
     a.mov(r14d, 1)?;
     a.set_label(&mut round)?;
-    (test.before[cpu as usize])(a)?;
-    barrier(a, cpu)?;
+    part(&test.before)(a)?;
+    barrier(a, cpu, cpus)?;
     delay(a, cpu)?;
-    if cpu == 0 {
-        (test.first)(a)?
-    } else {
-        (test.second)(a)?
-    }
-    barrier(a, cpu)?;
+    part(&test.parts)(a)?;
+    barrier(a, cpu, cpus)?;
     if cpu == 0 {
         (test.after)(a)?;
     }
-    barrier(a, cpu)?;
+    barrier(a, cpu, cpus)?;
     a.inc(r14d)?;
     a.cmp(r14d, rounds as i32)?;
     a.jbe(round)
 }
 
-/// Lets the two processors begin at every distance in turn: who comes last to a barrier leaves it first.
+/// Lets the processors begin at every distance in turn: who comes last to a barrier leaves it first.
 fn delay(a: &mut CodeAssembler, cpu: u32) -> Result<(), IcedError> {
     let mut wait = a.create_label();
-    a.mov(ecx, r14d)?;
-    if cpu == 0 {
+    a.imul_3(ecx, r14d, (cpu | 1) as i32)?;
+    if cpu.is_multiple_of(2) {
         a.shr(ecx, 5)?;
     }
     a.and(ecx, 31)?;
@@ -215,21 +249,21 @@ fn delay(a: &mut CodeAssembler, cpu: u32) -> Result<(), IcedError> {
     a.jne(wait)
 }
 
-/// Clears counts and variables. The second processor waits at its barrier meanwhile.
+/// Clears counts and variables. The other processors wait at their barrier meanwhile.
 fn clear(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.xor(eax, eax)?;
     a.mov(edi, DATA)?;
     a.mov(ecx, (ARRIVED - DATA) / 8)?;
     a.rep().stosq()?;
     a.mov(edi, OUTCOMES)?;
-    a.mov(ecx, 8)?;
+    a.mov(ecx, OUTCOME_COUNT as i32)?;
     a.rep().stosq()
 }
 
 /// Prints the counts and variables.
 fn print_counts(a: &mut CodeAssembler, name: &str) -> Result<(), IcedError> {
     bare::print(a, name)?;
-    for index in 0..5 {
+    for index in 0..OUTCOME_COUNT as u32 {
         a.mov(rbx, qword_ptr(OUTCOMES + 8 * index))?;
         print_hex(a)?;
     }
@@ -241,7 +275,7 @@ fn print_counts(a: &mut CodeAssembler, name: &str) -> Result<(), IcedError> {
 }
 
 /// Prints a blank and RBX.
-fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
+pub(super) fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
     let mut digit = a.create_label();
     let mut decimal = a.create_label();
     bare::print(a, " ")?;
@@ -263,8 +297,8 @@ fn print_hex(a: &mut CodeAssembler) -> Result<(), IcedError> {
 /// What a test has printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How often each outcome came: 0-0, 0-1, 1-0, 1-1, others.
-    pub outcomes: [u64; 5],
+    /// How often each outcome of `count` came.
+    pub outcomes: [u64; OUTCOME_COUNT],
     /// Variables 0 to 3 at the end.
     pub variables: [u64; 4],
 }
@@ -277,7 +311,7 @@ impl Counts {
             .map(|word| u64::from_str_radix(word, 16))
             .collect::<Result<_, _>>()
             .ok()?;
-        let (outcomes, variables) = numbers.split_at_checked(5)?;
+        let (outcomes, variables) = numbers.split_at_checked(OUTCOME_COUNT)?;
         Some(Self { outcomes: outcomes.try_into().ok()?, variables: variables.try_into().ok()? })
     }
 }

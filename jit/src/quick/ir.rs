@@ -1,0 +1,129 @@
+//! What a node of guest code computes, as a list of operations; a value is named by the operation that computes it.
+
+/// An operation's number, and its result.
+pub(super) type Value = u16;
+
+/// No operand.
+pub(super) const NONE: Value = u16::MAX;
+
+/// Places in `Vcpu` that operations read and write as 64 bits: 0 to 16 are the slots of `Vcpu::regs`.
+pub(super) mod slot {
+    pub(crate) const RIP: u8 = 16;
+    /// `ArithFlags::result` and `aux`.
+    pub(crate) const RESULT: u8 = 17;
+    pub(crate) const AUX: u8 = 18;
+    pub(crate) const FS_BASE: u8 = 19;
+    pub(crate) const GS_BASE: u8 = 20;
+    pub(crate) const COUNT: usize = 21;
+}
+
+/// What is done. Operands are `a`, `b` and `c`; `constant` and `width` (in bits) are said where they matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opcode {
+    /// `constant`.
+    Constant,
+    /// Slot `constant`.
+    Get,
+    Add,
+    Sub,
+    Mul,
+    MulHigh,
+    And,
+    Or,
+    Xor,
+    ShiftLeft,
+    ShiftRight,
+    ShiftArithmetic,
+    /// `a + (b << width) + constant`.
+    Address,
+    SignExtend,
+    ZeroExtend,
+    /// `a` with its low `width` bits replaced by those of `b`.
+    InsertLow,
+    CountOnes,
+    LeadingZeros,
+    TrailingZeros,
+    SwapBytes,
+    /// 1 if condition `constant`, as encoded in Jcc, holds for the flags of `a - b` in `width`, else 0.
+    Compare,
+    /// `b` if `a` is not zero, else `c`.
+    Select,
+    /// The host address of guest memory at `a`; `constant` is the `Request`, `c` the instruction.
+    Probe,
+    /// Loads from host address `a`.
+    Load,
+    /// Stores `b` to host address `a`.
+    Store,
+    /// Puts `a` into slot `constant`.
+    Set,
+    /// Leaves unless `a` is canonical; `c` is the instruction.
+    Canonical,
+    /// Executes instruction `c` by function `constant`.
+    Call,
+}
+
+impl Opcode {
+    /// Whether it can leave the code before its instruction is done.
+    pub(super) fn may_leave(self) -> bool {
+        matches!(self, Self::Probe | Self::Canonical | Self::Call)
+    }
+}
+
+/// An operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operation {
+    pub(super) opcode: Opcode,
+    pub(super) width: u8,
+    /// The result's bits from this one up are zero.
+    pub(super) bits: u8,
+    pub(super) a: Value,
+    pub(super) b: Value,
+    pub(super) c: Value,
+    pub(super) constant: u64,
+}
+
+/// How a node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Behind its last instruction.
+    Next,
+    /// This many bytes from the region's first.
+    Offset(i64),
+    /// Where a value says.
+    Target(Value),
+    /// At an offset if a value is not zero, else behind its last instruction.
+    Branch { taken: i64, condition: Value },
+    /// Before the instruction that is next; the interpreter executes it.
+    Interpret,
+}
+
+/// A node's operations, and the places of its instructions.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) operations: Vec<Operation>,
+    /// Where each instruction begins, from the region's first byte; and where the last one ends.
+    pub(super) starts: Vec<i64>,
+    pub(super) ending: Ending,
+}
+
+impl Listing {
+    /// Operands whose result is needed for the operation itself; of a comparison that it looks at, that comparison's.
+    pub(super) fn operands(&self, operation: &Operation) -> [Value; 3] {
+        let Operation { opcode, a, b, c, .. } = *operation;
+        match opcode {
+            Opcode::Probe | Opcode::Canonical => [a, NONE, NONE],
+            Opcode::Call | Opcode::Get | Opcode::Constant => [NONE; 3],
+            _ => [a, b, c],
+        }
+    }
+
+    /// The comparison that a condition is, if it is one.
+    pub(super) fn comparison(&self, condition: Value) -> Option<&Operation> {
+        self.operations.get(usize::from(condition)).filter(|operation| operation.opcode == Opcode::Compare)
+    }
+
+    pub(super) fn constant(&self, value: Value) -> Option<u64> {
+        let operation = self.operations.get(usize::from(value))?;
+        (operation.opcode == Opcode::Constant).then_some(operation.constant)
+    }
+}

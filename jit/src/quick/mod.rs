@@ -1,0 +1,149 @@
+//! The quick tier: host code for a region within microseconds, for code that is warm but not worth Cranelift's time.
+//!
+//! It executes the same meanings as the other engines. A node's instructions are listed as operations (`micro`, `ir`); what
+//! nobody needs is left out (`liveness`); the rest becomes host instructions one by one, with values kept in registers as
+//! far as there are (`registers`, `emit`). State is written to `Vcpu` as instructions end, so ways out have nothing to store.
+//! Instructions that micro-operations cannot say are calls.
+//!
+//! Each node counts how often it is executed (`crate::heat`), so that Cranelift's tier learns what is hot.
+
+mod assembler;
+mod emit;
+mod ir;
+mod liveness;
+mod micro;
+mod registers;
+mod stubs;
+
+use crate::calls::is_floating;
+use crate::compiler::{CompileError, Translation};
+use crate::context::Call;
+use crate::region::{Node, Region};
+use emit::{Edges, Emitter};
+use ir::Ending;
+use micro::Recorder;
+use rx86_cpu::decode::{DecodeFailure, Semantics, decode_for};
+use rx86_cpu::features::CpuModel;
+use rx86_cpu::mode::ModeKey;
+use stubs::Stub;
+
+/// Translates regions; keeps buffers between them.
+pub(crate) struct QuickCompiler {
+    recorder: Recorder,
+    emitter: Emitter,
+}
+
+impl QuickCompiler {
+    /// None on hosts whose instructions it does not know, or that lack some of those.
+    pub(crate) fn for_host() -> Option<Self> {
+        is_host_known().then(|| Self { recorder: Recorder::new(), emitter: Emitter::new() })
+    }
+
+    /// Translates a region, whose nodes have these counters.
+    pub(crate) fn translate(
+        &mut self,
+        region: &Region,
+        heats: &[u32],
+        mode: ModeKey,
+        model: &CpuModel,
+    ) -> Result<Translation, CompileError> {
+        if !mode.has(ModeKey::LONG64) || mode.has(ModeKey::ALIGNMENT) {
+            return Err(CompileError::Mode(mode));
+        }
+        let order = region.order();
+        self.recorder.begin_region();
+        self.emitter.begin_region();
+        let labels: Vec<_> = region.nodes.iter().map(|_| self.emitter.asm.label()).collect();
+        let mut calls = Vec::new();
+        let mut instructions = 0;
+        for (position, &number) in order.iter().enumerate() {
+            let node = &region.nodes[number];
+            let failure = self.record(node, mode, model, &mut calls);
+            let done = self.recorder.listing.starts.len() - 1;
+            if done == 0 && number == 0 {
+                return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
+            }
+            instructions += done;
+            let behind = self.recorder.listing.starts[done];
+            let target = match self.recorder.listing.ending {
+                Ending::Offset(offset) => offset,
+                Ending::Branch { taken, .. } => taken,
+                _ => behind,
+            };
+            let mut edge = |node: Option<usize>, offset: i64| match node {
+                Some(node) if region.nodes[node].offset == offset => labels[node],
+                _ => {
+                    let label = self.emitter.asm.label();
+                    self.emitter.stubs.add(Stub::Leave { label, offset });
+                    label
+                }
+            };
+            let edges = Edges {
+                next: edge(node.successors.next, behind),
+                target: edge(node.successors.target, target),
+                falls_through: order.get(position + 1).is_some_and(|&next| {
+                    node.successors.next == Some(next) && region.nodes[next].offset == behind
+                }),
+            };
+            self.emitter.asm.bind(labels[number]);
+            let written = self.emitter.node(&self.recorder.listing, heats[number], edges);
+            written.map_err(|_| CompileError::Codegen { instructions, why: "too many values".to_owned() })?;
+        }
+        Ok(Translation {
+            code: self.emitter.finish(),
+            calls: calls.into(),
+            extent: self.recorder.extent(),
+            instructions: instructions as u32,
+            clif: None,
+            windowed: false,
+        })
+    }
+
+    /// Lists a node up to the first instruction that cannot be decoded, and says why.
+    fn record(
+        &mut self,
+        node: &Node,
+        mode: ModeKey,
+        model: &CpuModel,
+        calls: &mut Vec<Call>,
+    ) -> Option<DecodeFailure> {
+        self.recorder.begin_node(node.offset);
+        let mut at = 0;
+        while at < node.bytes.len() {
+            let bytes = &node.bytes[at..];
+            let (decoded, meaning) = match decode_for::<Recorder>(bytes, mode, model) {
+                Ok(decoded) => decoded,
+                Err(failure) => {
+                    self.recorder.listing.ending = Ending::Interpret;
+                    return Some(failure);
+                }
+            };
+            let length = usize::from(decoded.op.length);
+            let listed =
+                meaning.is_some_and(|meaning| self.recorder.instruction(&decoded.op, meaning).is_ok());
+            if !listed {
+                let (Semantics::Inline(run) | Semantics::Hard(run)) = decoded.semantics;
+                let floating = is_floating(&bytes[..length], decoded.contained);
+                self.recorder.call_function(&decoded.op, calls.len());
+                calls.push(Call { run, op: decoded.op, floating, host: 0 });
+            }
+            at += length;
+        }
+        None
+    }
+}
+
+/// Whether this is an x86-64 host of level v3, which passes arguments as on Unix.
+fn is_host_known() -> bool {
+    #[cfg(all(target_arch = "x86_64", unix))]
+    {
+        std::is_x86_feature_detected!("bmi1")
+            && std::is_x86_feature_detected!("bmi2")
+            && std::is_x86_feature_detected!("lzcnt")
+            && std::is_x86_feature_detected!("popcnt")
+    }
+    #[cfg(not(all(target_arch = "x86_64", unix)))]
+    {
+        false
+    }
+}

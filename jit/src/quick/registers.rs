@@ -1,0 +1,228 @@
+//! Where values are while a node's code is written: in host registers, or where they can be had from again.
+
+use super::assembler::*;
+use super::ir::{Listing, NONE, Opcode, Value, slot};
+use super::liveness::Liveness;
+use crate::translator::{aux_offset, register_offset, result_offset};
+use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
+use std::mem::offset_of;
+
+/// Holds the `Vcpu` while translated code executes.
+pub(super) const STATE: Reg = RBX;
+
+/// Holds no value from one operation to the next.
+pub(super) const TEMPORARY: Reg = R11;
+
+/// Registers that hold values, as a set.
+const ALLOCATABLE: u16 = {
+    let mut set = 0;
+    let all = [RAX, RCX, RDX, RSI, RDI, R8, R9, R10];
+    let mut at = 0;
+    while at < all.len() {
+        set |= 1 << all[at];
+        at += 1;
+    }
+    set
+};
+
+/// Values that can be put aside on the stack.
+pub(super) const SPILLS: usize = 32;
+
+/// Where a value can be loaded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    None,
+    Slot(u8),
+    Spill(u8),
+}
+
+/// There were more values than places for them.
+#[derive(Debug)]
+pub(super) struct OutOfPlaces;
+
+const NO_REG: Reg = u8::MAX;
+
+/// The allocation's state.
+#[derive(Debug)]
+pub(super) struct Registers {
+    /// What each register holds.
+    holds: [Value; 16],
+    /// In which register each value is.
+    place: Vec<Reg>,
+    home: Vec<Home>,
+    /// What each slot holds.
+    owner: [Value; slot::COUNT],
+    spilled: [Value; SPILLS],
+}
+
+/// The offset of a slot in `Vcpu`.
+pub(super) fn slot_offset(number: u8) -> i32 {
+    let base = |segment: usize| {
+        offset_of!(Vcpu, segments) + segment * size_of::<Segment>() + offset_of!(Segment, base)
+    };
+    let offset = match number {
+        slot::RESULT => result_offset(),
+        slot::AUX => aux_offset(),
+        slot::FS_BASE => base(SegmentIndex::FS),
+        slot::GS_BASE => base(SegmentIndex::GS),
+        _ => register_offset(usize::from(number)),
+    };
+    offset as i32
+}
+
+impl Registers {
+    pub(super) fn new() -> Self {
+        Self {
+            holds: [NONE; 16],
+            place: Vec::new(),
+            home: Vec::new(),
+            owner: [NONE; slot::COUNT],
+            spilled: [NONE; SPILLS],
+        }
+    }
+
+    /// Begins a node of so many operations: nothing is anywhere.
+    pub(super) fn begin_node(&mut self, operations: usize) {
+        self.place.clear();
+        self.place.resize(operations, NO_REG);
+        self.home.clear();
+        self.home.resize(operations, Home::None);
+        self.forget();
+    }
+
+    /// No value is needed any more.
+    pub(super) fn forget(&mut self) {
+        self.holds = [NONE; 16];
+        self.owner = [NONE; slot::COUNT];
+        self.spilled = [NONE; SPILLS];
+    }
+
+    /// `value` is what a slot holds.
+    pub(super) fn found_in_slot(&mut self, value: Value, number: u8) {
+        self.owner[usize::from(number)] = value;
+        self.home[usize::from(value)] = Home::Slot(number);
+    }
+
+    /// A register that holds nothing, other than those in `locked`, for `value`.
+    pub(super) fn allocate(
+        &mut self,
+        asm: &mut Assembler,
+        liveness: &Liveness,
+        listing: &Listing,
+        value: Value,
+        locked: u16,
+    ) -> Result<Reg, OutOfPlaces> {
+        let candidates = ALLOCATABLE & !locked;
+        let free = (0..16).find(|&reg| candidates >> reg & 1 != 0 && self.holds[usize::from(reg)] == NONE);
+        let reg = match free {
+            Some(reg) => reg,
+            None => self.evict(asm, liveness, listing, candidates)?,
+        };
+        self.put(value, reg);
+        Ok(reg)
+    }
+
+    fn put(&mut self, value: Value, reg: Reg) {
+        self.holds[usize::from(reg)] = value;
+        self.place[usize::from(value)] = reg;
+    }
+
+    /// Frees a register of `candidates`: rather one whose value can be had again without being put aside.
+    fn evict(
+        &mut self,
+        asm: &mut Assembler,
+        liveness: &Liveness,
+        listing: &Listing,
+        candidates: u16,
+    ) -> Result<Reg, OutOfPlaces> {
+        let cost = |reg: Reg| {
+            let value = self.holds[usize::from(reg)];
+            let again = listing.constant(value).is_some() || self.home[usize::from(value)] != Home::None;
+            (!again, Value::MAX - liveness.last_use[usize::from(value)])
+        };
+        let candidates = (0..16).filter(|reg| candidates >> reg & 1 != 0);
+        let reg = candidates.min_by_key(|&reg| cost(reg)).ok_or(OutOfPlaces)?;
+        let value = self.holds[usize::from(reg)];
+        if cost(reg).0 {
+            let spill = self.spilled.iter().position(|&value| value == NONE).ok_or(OutOfPlaces)?;
+            self.spilled[spill] = value;
+            self.home[usize::from(value)] = Home::Spill(spill as u8);
+            asm.store(64, RSP, 8 * spill as i32, reg);
+        }
+        self.place[usize::from(value)] = NO_REG;
+        Ok(reg)
+    }
+
+    /// The register that holds `value`, which is loaded if it must be.
+    pub(super) fn locate(
+        &mut self,
+        asm: &mut Assembler,
+        liveness: &Liveness,
+        listing: &Listing,
+        value: Value,
+        locked: u16,
+    ) -> Result<Reg, OutOfPlaces> {
+        let place = self.place[usize::from(value)];
+        if place != NO_REG {
+            return Ok(place);
+        }
+        let reg = self.allocate(asm, liveness, listing, value, locked)?;
+        match (listing.operations[usize::from(value)].opcode, self.home[usize::from(value)]) {
+            (Opcode::Constant, _) => {
+                asm.mov_constant(reg, listing.operations[usize::from(value)].constant);
+            }
+            (_, Home::Slot(number)) => asm.load(64, reg, STATE, slot_offset(number)),
+            (_, Home::Spill(spill)) => asm.load(64, reg, RSP, 8 * i32::from(spill)),
+            (_, Home::None) => unreachable!("a value that is needed is somewhere"),
+        }
+        Ok(reg)
+    }
+
+    /// Gives the register of `value` to `other`, if it is in one.
+    pub(super) fn hand_over(&mut self, value: Value, other: Value) -> Option<Reg> {
+        let reg = self.place[usize::from(value)];
+        if reg == NO_REG {
+            return None;
+        }
+        self.release(value);
+        self.put(other, reg);
+        Some(reg)
+    }
+
+    /// `value` is not needed any more.
+    pub(super) fn release(&mut self, value: Value) {
+        let at = usize::from(value);
+        if self.place[at] != NO_REG {
+            self.holds[usize::from(self.place[at])] = NONE;
+            self.place[at] = NO_REG;
+        }
+        if let Home::Spill(spill) = self.home[at] {
+            self.spilled[usize::from(spill)] = NONE;
+            self.home[at] = Home::None;
+        }
+    }
+
+    /// What holds `number` is about to be replaced by `value`: whoever still needs what is there gets it now.
+    pub(super) fn replace_slot(
+        &mut self,
+        asm: &mut Assembler,
+        liveness: &Liveness,
+        listing: &Listing,
+        number: u8,
+        (value, at): (Value, Value),
+        locked: u16,
+    ) -> Result<(), OutOfPlaces> {
+        let old = self.owner[usize::from(number)];
+        if old != NONE && old != value && self.home[usize::from(old)] == Home::Slot(number) {
+            if liveness.last_use[usize::from(old)] > at {
+                self.locate(asm, liveness, listing, old, locked)?;
+            }
+            self.home[usize::from(old)] = Home::None;
+        }
+        self.owner[usize::from(number)] = value;
+        if self.home[usize::from(value)] == Home::None && listing.constant(value).is_none() {
+            self.home[usize::from(value)] = Home::Slot(number);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! What stands around the nodes' code: the way in, counters, and out of line the ways out and slow accesses.
+
+use super::assembler::*;
+use super::ir::slot;
+use super::registers::{SPILLS, STATE, TEMPORARY, slot_offset};
+use crate::context::{JitContext, LeaveKind, RAISED};
+use crate::heat::TAKEN_OVER;
+use std::mem::offset_of;
+
+/// Holds the `JitContext`.
+const CONTEXT: Reg = R15;
+/// Holds the TLB's entries.
+pub(super) const TLB: Reg = R13;
+/// Holds the counters of `Heat`.
+const HEATS: Reg = R12;
+/// Holds `JitContext::remaining`.
+const REMAINING: Reg = R14;
+
+/// The stack that code uses: places for values, and what makes it aligned for calls.
+const FRAME: i32 = 8 * SPILLS as i32 + 8;
+
+/// Code that is written behind the nodes'.
+#[derive(Clone, Copy)]
+pub(super) enum Stub {
+    /// Goes on in another translation, or returns, at an offset from the region's first byte.
+    Leave { label: Label, offset: i64 },
+    /// Leaves before an instruction, which the interpreter executes; `undo` instructions have been counted too early.
+    Exit { label: Label, offset: i64, undo: i32 },
+    /// As `Leave`, when the budget is spent or the node's counter is.
+    Hot { label: Label, offset: i64, heat: u32 },
+    /// Asks for the host address of `linear`, for `to`.
+    SlowAccess { label: Label, back: Label, linear: Reg, request: u64, to: Reg, exit: Label },
+    /// A function has not just done its instruction. `undo` counts that one.
+    NotDone { label: Label, undo: i32 },
+}
+
+/// The stubs of a region.
+#[derive(Default)]
+pub(super) struct Stubs {
+    waiting: Vec<Stub>,
+    common: Option<Common>,
+}
+
+/// Ends that stubs share.
+#[derive(Clone, Copy)]
+struct Common {
+    dispatch: Label,
+    /// Returns RAX.
+    leave: Label,
+    interpret: Label,
+}
+
+fn field(offset: usize) -> i32 {
+    offset as i32
+}
+
+impl Stubs {
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.common = None;
+    }
+
+    pub(super) fn add(&mut self, stub: Stub) {
+        self.waiting.push(stub);
+    }
+
+    fn common(&mut self, asm: &mut Assembler) -> Common {
+        *self.common.get_or_insert_with(|| Common {
+            dispatch: asm.label(),
+            leave: asm.label(),
+            interpret: asm.label(),
+        })
+    }
+
+    /// Where code goes that has stored the state and RIP.
+    pub(super) fn dispatch(&mut self, asm: &mut Assembler) -> Label {
+        self.common(asm).dispatch
+    }
+
+    /// The way in: the parameters are those of every translation.
+    pub(super) fn entry(&mut self, asm: &mut Assembler) {
+        asm.alu_constant(Alu::Sub, 64, RSP, FRAME);
+        asm.mov(CONTEXT, RDI);
+        asm.store(64, CONTEXT, field(offset_of!(JitContext, calls)), RSI);
+        asm.load(64, STATE, CONTEXT, field(offset_of!(JitContext, state)));
+        asm.load(64, TLB, CONTEXT, field(offset_of!(JitContext, tlb)));
+        asm.load(64, HEATS, CONTEXT, field(offset_of!(JitContext, heats)));
+        asm.load(64, REMAINING, CONTEXT, field(offset_of!(JitContext, remaining)));
+    }
+
+    /// The head of a node: counts it and its instructions, and looks at the budget.
+    pub(super) fn count(&mut self, asm: &mut Assembler, heat: u32, hot: Label, instructions: usize) {
+        asm.alu_memory(Alu::Sub, 32, HEATS, 4 * heat as i32, 1);
+        asm.jump_if(condition::SIGN, hot);
+        asm.alu_constant(Alu::Cmp, 64, REMAINING, 0);
+        asm.jump_if(condition::LESS_OR_EQUAL, hot);
+        asm.alu_constant(Alu::Sub, 64, REMAINING, instructions as i32);
+    }
+
+    /// Calls the function at `calls` bytes in the translation's, whose instruction ends at offset `next`.
+    pub(super) fn call(&mut self, asm: &mut Assembler, calls: i32, next: i64, not_done: Label) {
+        asm.mov(RDI, CONTEXT);
+        asm.load(64, RSI, CONTEXT, field(offset_of!(JitContext, calls)));
+        if calls != 0 {
+            asm.alu_constant(Alu::Add, 64, RSI, calls);
+        }
+        asm.load(64, RDX, STATE, slot_offset(slot::RIP));
+        self.add_offset(asm, RDX, next);
+        asm.call_memory(CONTEXT, field(offset_of!(JitContext, call)));
+        asm.test(RAX, RAX);
+        asm.jump_if(condition::NOT_EQUAL, not_done);
+    }
+
+    fn add_offset(&mut self, asm: &mut Assembler, reg: Reg, offset: i64) {
+        match i32::try_from(offset) {
+            Ok(0) => {}
+            Ok(offset) => asm.alu_constant(Alu::Add, 64, reg, offset),
+            Err(_) => {
+                asm.mov_constant(TEMPORARY, offset as u64);
+                asm.alu(Alu::Add, 64, reg, TEMPORARY);
+            }
+        }
+    }
+
+    /// RIP is `offset` bytes from the region's first.
+    fn set_rip(&mut self, asm: &mut Assembler, offset: i64) {
+        match i32::try_from(offset) {
+            Ok(0) => {}
+            Ok(offset) => asm.alu_memory(Alu::Add, 64, STATE, slot_offset(slot::RIP), offset),
+            Err(_) => {
+                asm.load(64, RAX, STATE, slot_offset(slot::RIP));
+                self.add_offset(asm, RAX, offset);
+                asm.store(64, STATE, slot_offset(slot::RIP), RAX);
+            }
+        }
+    }
+
+    /// Writes all that waits.
+    pub(super) fn emit(&mut self, asm: &mut Assembler) {
+        let common = self.common(asm);
+        for stub in std::mem::take(&mut self.waiting) {
+            self.stub(asm, stub, common);
+        }
+        asm.bind(common.dispatch);
+        asm.store(64, CONTEXT, field(offset_of!(JitContext, remaining)), REMAINING);
+        asm.alu_constant(Alu::Add, 64, RSP, FRAME);
+        asm.mov(RDI, CONTEXT);
+        asm.jump_memory(RDI, field(offset_of!(JitContext, dispatch)));
+        asm.bind(common.interpret);
+        asm.mov_constant(RAX, LeaveKind::Interpret as u64);
+        asm.bind(common.leave);
+        asm.store(64, CONTEXT, field(offset_of!(JitContext, remaining)), REMAINING);
+        asm.alu_constant(Alu::Add, 64, RSP, FRAME);
+        asm.ret();
+    }
+
+    fn stub(&mut self, asm: &mut Assembler, stub: Stub, common: Common) {
+        match stub {
+            Stub::Leave { label, offset } => {
+                asm.bind(label);
+                self.set_rip(asm, offset);
+                asm.jump(common.dispatch);
+            }
+            Stub::Exit { label, offset, undo } => {
+                asm.bind(label);
+                self.set_rip(asm, offset);
+                if undo != 0 {
+                    asm.alu_constant(Alu::Add, 64, REMAINING, undo);
+                }
+                asm.jump(common.interpret);
+            }
+            Stub::Hot { label, offset, heat } => {
+                asm.bind(label);
+                self.set_rip(asm, offset);
+                // Spent is the counter only if it has come to -1: a lower one says that there is another translation.
+                asm.load(32, RAX, HEATS, 4 * heat as i32);
+                asm.alu_constant(Alu::Cmp, 32, RAX, 0);
+                asm.jump_if(condition::GREATER_OR_EQUAL, common.dispatch);
+                asm.alu_constant(Alu::Cmp, 32, RAX, TAKEN_OVER);
+                asm.jump_if(condition::LESS, common.dispatch);
+                asm.store_constant(64, CONTEXT, field(offset_of!(JitContext, hot)), heat as i32);
+                asm.mov_constant(RAX, LeaveKind::Hot as u64);
+                asm.jump(common.leave);
+            }
+            Stub::SlowAccess { label, back, linear, request, to, exit } => {
+                asm.bind(label);
+                asm.store(64, CONTEXT, field(offset_of!(JitContext, linear)), linear);
+                asm.store_constant(64, CONTEXT, field(offset_of!(JitContext, access)), request as i32);
+                // It preserves all registers.
+                asm.exchange(RDI, CONTEXT);
+                asm.call_memory(RDI, field(offset_of!(JitContext, slow_access)));
+                asm.exchange(RDI, CONTEXT);
+                asm.load(64, to, CONTEXT, field(offset_of!(JitContext, host)));
+                asm.test(to, to);
+                asm.jump_if(condition::NOT_EQUAL, back);
+                asm.jump(exit);
+            }
+            Stub::NotDone { label, undo } => {
+                asm.bind(label);
+                asm.alu_constant(Alu::Add, 64, REMAINING, undo);
+                asm.alu_constant(Alu::Cmp, 64, RAX, RAISED as i32);
+                asm.mov_constant(RAX, LeaveKind::Exception as u64);
+                asm.jump_if(condition::EQUAL, common.leave);
+                asm.alu_constant(Alu::Sub, 64, REMAINING, 1);
+                asm.jump(common.dispatch);
+            }
+        }
+    }
+}

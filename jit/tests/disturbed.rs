@@ -1,0 +1,641 @@
+//! Guests that disturb their translations: they rewrite code, map other pages under it, fault in every kind of access, and
+//! are interrupted and stepped in hot loops. What they leave must be what they leave on the interpreter.
+//!
+//! Each runs with a JIT that translates every block before its first execution, one that does so in the background, one
+//! that keeps losing its translations in a cache of the least size, and one that keeps x86's memory order.
+
+mod machine;
+
+use iced_x86::code_asm::*;
+use machine::{DATA, Emitted, Guest, INTERRUPTS, MAIN, Machine, Outcome, PAGE_TABLE, REMEMBERED};
+use rx86_cpu::backend::X86Ops;
+use rx86_cpu::cpu::Cpu;
+use rx86_cpu::interp::Interpreter;
+use rx86_jit::{Forgetful, Jit, JitConfig, engine};
+
+/// A page for code that `MAIN` is not in, and the one behind it.
+const OTHER: u64 = MAIN + 0x1_0000;
+const BEHIND: u64 = OTHER + 0x1000;
+/// A linear page that guests map.
+const WINDOW: u64 = MAIN + 0x2_0000;
+/// Instructions at a time.
+const BUDGET: u64 = 20_000;
+
+type Engine = Box<dyn X86Ops>;
+
+fn interpreter(cpu: Cpu) -> Engine {
+    Box::new(Interpreter::new(cpu))
+}
+
+fn translating(cpu: Cpu, config: JitConfig) -> Engine {
+    Box::new(engine(cpu, config).expect("a code generator for this host"))
+}
+
+fn at_once() -> JitConfig {
+    JitConfig { threshold: 1, background: false, ..JitConfig::default() }
+}
+
+/// The least code cache there is; with `RX86_KEEP_CODE` one that is never full (see docs/testing.md).
+fn least_cache() -> usize {
+    if std::env::var_os("RX86_KEEP_CODE").is_some() { JitConfig::default().code_cache_bytes } else { 0 }
+}
+
+/// The JITs that are compared with the interpreter.
+const JITS: [(&str, fn(Cpu) -> Engine); 5] = [
+    ("at once", |cpu| translating(cpu, at_once())),
+    ("quickly", |cpu| {
+        translating(cpu, JitConfig { threshold: u32::MAX, quick_threshold: 1, ..JitConfig::default() })
+    }),
+    ("in the background", |cpu| translating(cpu, JitConfig { background: true, ..at_once() })),
+    ("in order", |cpu| translating(cpu, JitConfig { parallel: true, ..at_once() })),
+    ("forgetful", |cpu| {
+        let jit = Jit::new(&cpu, JitConfig { code_cache_bytes: least_cache(), ..at_once() })
+            .expect("a code generator for this host");
+        Box::new(Interpreter::with_tier(cpu, Forgetful::new(jit)))
+    }),
+];
+
+/// Runs guests on all engines; all must leave what the interpreter leaves.
+fn compare(guests: &[Guest]) {
+    for guest in guests {
+        let expected = Machine::new(guest, interpreter).run(guest.name, BUDGET, false);
+        for (jit, engine) in JITS {
+            let got = Machine::new(guest, engine).run(guest.name, BUDGET, false);
+            expect_same(&format!("{}, {jit}", guest.name), &expected, &got);
+        }
+    }
+}
+
+fn expect_same(name: &str, expected: &Outcome, got: &Outcome) {
+    assert_eq!(got.regs, expected.regs, "{name}: general registers");
+    assert_eq!(got.flags, expected.flags, "{name}: RFLAGS");
+    assert_eq!(got.vectors, expected.vectors, "{name}: vector registers");
+    let different = (0..got.data.len()).find(|&at| got.data[at] != expected.data[at]);
+    assert_eq!(different, None, "{name}: offset in the data");
+}
+
+/// R15 counts down from `times` around `body`; then HLT.
+fn repeated(a: &mut CodeAssembler, times: u32, body: impl FnOnce(&mut CodeAssembler) -> Emitted) -> Emitted {
+    let mut top = a.create_label();
+    a.mov(r15d, times)?;
+    a.set_label(&mut top)?;
+    body(a)?;
+    a.dec(r15d)?;
+    a.jne(top)?;
+    a.cli()?;
+    a.hlt()
+}
+
+/// Writes code to `at`: at most eight bytes.
+fn put_code(a: &mut CodeAssembler, at: u64, code: &[u8]) -> Emitted {
+    let mut bytes = [0xcc; 8];
+    bytes[..code.len()].copy_from_slice(code);
+    a.mov(rax, u64::from_le_bytes(bytes))?;
+    a.mov(rdi, at)?;
+    a.mov(qword_ptr(rdi), rax)
+}
+
+fn call(a: &mut CodeAssembler, at: u64) -> Emitted {
+    a.mov(rdi, at)?;
+    a.call(rdi)?;
+    a.add(rbx, rax)?;
+    a.rol(rbx, 7)
+}
+
+/// MOV EAX, `value`; RET.
+fn returning(value: u32) -> Vec<u8> {
+    let mut code = vec![0xb8];
+    code.extend(value.to_le_bytes());
+    code.push(0xc3);
+    code
+}
+
+#[test]
+fn rewritten_code() {
+    compare(&[
+        Guest::new("a function in another page gets another constant", |a| {
+            put_code(a, OTHER, &returning(0))?;
+            repeated(a, 2000, |a| {
+                a.mov(rdi, OTHER)?;
+                a.mov(dword_ptr(rdi + 1), r15d)?;
+                call(a, OTHER)
+            })
+        }),
+        Guest::new("a function becomes another one now and then", |a| {
+            // ADD RBX, R15 or XOR RBX, R15; RET.
+            put_code(a, OTHER, &[0x4c, 0x01, 0xfb, 0xc3])?;
+            repeated(a, 3000, |a| {
+                let mut stays = a.create_label();
+                a.test(r15d, 63)?;
+                a.jne(stays)?;
+                a.mov(rdi, OTHER)?;
+                a.xor(byte_ptr(rdi + 1), 0x30)?;
+                a.set_label(&mut stays)?;
+                call(a, OTHER)
+            })
+        }),
+        Guest::new("the next instruction but one", |a| {
+            repeated(a, 1000, |a| {
+                let mut patched = a.create_label();
+                a.lea(rdi, ptr(patched))?;
+                a.mov(dword_ptr(rdi + 1), r15d)?;
+                a.nop()?;
+                a.set_label(&mut patched)?;
+                a.mov(eax, 0x1234_5678)?;
+                a.add(rbx, rax)
+            })
+        }),
+        Guest::new("an instruction that a later turn of an inner loop executes", |a| {
+            repeated(a, 300, |a| {
+                let mut patched = a.create_label();
+                a.mov(ecx, 5)?;
+                a.set_label(&mut patched)?;
+                a.mov(eax, 0x1234_5678)?;
+                a.add(rbx, rax)?;
+                a.lea(rdi, ptr(patched))?;
+                a.inc(dword_ptr(rdi + 1))?;
+                a.dec(ecx)?;
+                a.jne(patched)
+            })
+        }),
+        Guest::new("by string stores", |a| {
+            put_code(a, OTHER, &returning(0))?;
+            repeated(a, 1000, |a| {
+                a.mov(eax, r15d)?;
+                a.mov(rdi, OTHER + 1)?;
+                a.mov(ecx, 4)?;
+                a.rep().stosb()?;
+                call(a, OTHER)
+            })
+        }),
+        Guest::new("by a locked addition and a push", |a| {
+            put_code(a, OTHER, &returning(0))?;
+            repeated(a, 1000, |a| {
+                a.mov(rdi, OTHER)?;
+                a.lock().add(dword_ptr(rdi + 1), r15d)?;
+                call(a, OTHER)?;
+                a.mov(rsi, rsp)?;
+                a.lea(rsp, ptr(rdi + 9))?;
+                a.mov(rax, 0xc300_0000_00b8_9090u64 as i64)?;
+                a.rol(rax, 16)?;
+                a.push(rsi)?;
+                a.pop(rcx)?;
+                a.mov(rsp, rsi)?;
+                put_code(a, OTHER, &returning(7))?;
+                call(a, OTHER)
+            })
+        }),
+    ]);
+}
+
+/// Maps `WINDOW` to the physical page in RSI.
+fn map_window(a: &mut CodeAssembler) -> Emitted {
+    a.or(rsi, 3)?;
+    a.mov(qword_ptr(PAGE_TABLE + 8 * (WINDOW >> 12)), rsi)
+}
+
+fn forget_window(a: &mut CodeAssembler) -> Emitted {
+    a.mov(rdi, WINDOW)?;
+    a.invlpg(byte_ptr(rdi))
+}
+
+fn reload_cr3(a: &mut CodeAssembler) -> Emitted {
+    a.mov(rax, cr3)?;
+    a.mov(cr3, rax)
+}
+
+/// In turn maps two pages with different functions under one address, and calls it.
+fn remapping(forget: fn(&mut CodeAssembler) -> Emitted) -> impl Fn(&mut CodeAssembler) -> Emitted {
+    move |a| {
+        put_code(a, OTHER, &returning(0x111))?;
+        put_code(a, BEHIND, &returning(0x2222))?;
+        repeated(a, 1500, |a| {
+            a.mov(esi, r15d)?;
+            a.and(esi, 4)?;
+            a.shl(esi, 10)?;
+            a.add(rsi, OTHER as i32)?;
+            map_window(a)?;
+            forget(a)?;
+            call(a, WINDOW)
+        })
+    }
+}
+
+#[test]
+fn remapped_code() {
+    compare(&[
+        Guest::new("two pages in turn, INVLPG", remapping(forget_window)),
+        Guest::new("two pages in turn, CR3", remapping(reload_cr3)),
+        Guest::new("the second half of a function that crosses a page", |a| {
+            // The last three bytes of MOV EAX, imm32 and the RET are in the window.
+            put_code(a, WINDOW - 8, &[0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xb8, 0x01])?;
+            put_code(a, OTHER, &[0x02, 0x03, 0x04, 0xc3])?;
+            put_code(a, BEHIND, &[0x05, 0x06, 0x07, 0xc3])?;
+            repeated(a, 1500, |a| {
+                a.mov(esi, r15d)?;
+                a.and(esi, 4)?;
+                a.shl(esi, 10)?;
+                a.add(rsi, OTHER as i32)?;
+                map_window(a)?;
+                forget_window(a)?;
+                call(a, WINDOW - 2)
+            })
+        }),
+        Guest::new("a jump in the region leads to a page that is mapped anew", |a| {
+            // JMP from the last bytes before the window into it.
+            put_code(a, WINDOW - 8, &[0x31, 0xc0, 0xeb, 0x04])?;
+            put_code(a, OTHER, &[0x83, 0xc0, 0x11, 0xc3])?;
+            put_code(a, BEHIND, &[0x83, 0xc0, 0x22, 0xc3])?;
+            repeated(a, 1500, |a| {
+                a.mov(esi, r15d)?;
+                a.and(esi, 8)?;
+                a.shl(esi, 9)?;
+                a.add(rsi, OTHER as i32)?;
+                map_window(a)?;
+                forget_window(a)?;
+                call(a, WINDOW - 8)
+            })
+        }),
+        Guest::new("written under another linear address", |a| {
+            put_code(a, OTHER, &returning(0))?;
+            a.mov(rsi, OTHER)?;
+            map_window(a)?;
+            forget_window(a)?;
+            repeated(a, 1500, |a| {
+                a.mov(rdi, OTHER)?;
+                a.mov(dword_ptr(rdi + 1), r15d)?;
+                call(a, WINDOW)?;
+                a.mov(rdi, WINDOW)?;
+                a.add(word_ptr(rdi + 1), 3)?;
+                call(a, OTHER)
+            })
+        }),
+        Guest::new("code that may no longer be executed from the page", |a| {
+            // The page goes; its handler brings it back.
+            put_code(a, WINDOW, &returning(5))?;
+            repeated(a, 500, |a| {
+                a.and(qword_ptr(PAGE_TABLE + 8 * (WINDOW >> 12)), !1)?;
+                forget_window(a)?;
+                call(a, WINDOW)
+            })
+        }),
+    ]);
+}
+
+/// An access to the page of RDI, or, for those that use the stack, of RSP.
+type Access = fn(&mut CodeAssembler) -> Emitted;
+
+/// Every kind of access that translations make or leave to a function.
+const ACCESSES: [(&str, Access); 42] = [
+    ("mov al,[]", |a| a.mov(al, byte_ptr(rdi))),
+    ("mov ax,[]", |a| a.mov(ax, word_ptr(rdi))),
+    ("mov eax,[]", |a| a.mov(eax, dword_ptr(rdi))),
+    ("mov rax,[]", |a| a.mov(rax, qword_ptr(rdi))),
+    ("movsx rax,byte []", |a| a.movsx(rax, byte_ptr(rdi + 1))),
+    ("mov [],al", |a| a.mov(byte_ptr(rdi), al)),
+    ("mov [],ax", |a| a.mov(word_ptr(rdi + 2), ax)),
+    ("mov [],eax", |a| a.mov(dword_ptr(rdi + 4), eax)),
+    ("mov [],rax", |a| a.mov(qword_ptr(rdi + 8), rax)),
+    ("mov [],imm", |a| a.mov(qword_ptr(rdi + 8), -5)),
+    ("add [],rax", |a| a.add(qword_ptr(rdi + 16), rax)),
+    ("inc []", |a| a.inc(dword_ptr(rdi + 16))),
+    ("neg []", |a| a.neg(byte_ptr(rdi + 16))),
+    ("shl [],cl", |a| a.shl(qword_ptr(rdi + 16), cl)),
+    ("bts [],rdx", |a| a.bts(qword_ptr(rdi), rdx)),
+    ("adc rax,[]", |a| a.adc(rax, qword_ptr(rdi + 24))),
+    ("cmp [],rax", |a| a.cmp(qword_ptr(rdi), rax)),
+    ("imul rax,[]", |a| a.imul_2(rax, qword_ptr(rdi))),
+    ("div []", |a| {
+        a.xor(edx, edx)?;
+        a.div(qword_ptr(rdi + 0x800))
+    }),
+    ("cmovc rax,[]", |a| a.cmovc(rax, qword_ptr(rdi))),
+    ("setc []", |a| a.setc(byte_ptr(rdi))),
+    ("xchg [],rax", |a| a.xchg(qword_ptr(rdi), rax)),
+    ("lock xadd []", |a| a.lock().xadd(dword_ptr(rdi), eax)),
+    ("cmpxchg []", |a| a.cmpxchg(qword_ptr(rdi), rdx)),
+    ("cmpxchg16b []", |a| a.lock().cmpxchg16b(xmmword_ptr(rdi))),
+    ("push, pop", |a| {
+        a.push(rax)?;
+        a.pop(rdx)
+    }),
+    ("pop []", |a| {
+        a.push(rax)?;
+        a.pop(qword_ptr(rdi + 0x40))
+    }),
+    ("call, ret", |a| {
+        let (mut function, mut behind) = (a.create_label(), a.create_label());
+        a.call(function)?;
+        a.jmp(behind)?;
+        a.set_label(&mut function)?;
+        a.inc(rax)?;
+        a.ret()?;
+        a.set_label(&mut behind)?;
+        a.zero_bytes()
+    }),
+    ("enter, leave", |a| {
+        a.enter(16, 0)?;
+        a.leave()
+    }),
+    ("across pages", |a| a.add(qword_ptr(rdi - 3), rax)),
+    ("across pages, loaded", |a| a.mov(rdx, qword_ptr(rdi - 5))),
+    ("two by one register", |a| {
+        a.mov(rdx, qword_ptr(rdi + 8))?;
+        a.mov(qword_ptr(rdi + 0x100), rdx)
+    }),
+    ("movaps", |a| {
+        a.movaps(xmm1, xmmword_ptr(rdi))?;
+        a.movaps(xmmword_ptr(rdi + 32), xmm1)
+    }),
+    ("paddd xmm,[]", |a| a.paddd(xmm1, xmmword_ptr(rdi))),
+    ("movsd, addsd", |a| {
+        a.movsd_2(xmm2, qword_ptr(rdi + 8))?;
+        a.addsd(xmm2, qword_ptr(rdi + 0x800))?;
+        a.movsd_2(qword_ptr(rdi + 0x48), xmm2)
+    }),
+    ("vmovdqu ymm", |a| {
+        a.vmovdqu(ymmword_ptr(rdi + 0x60), ymm3)?;
+        a.vpaddd(ymm3, ymm3, ymmword_ptr(rdi + 0x20))
+    }),
+    ("vpgatherdd", |a| {
+        a.vpxor(xmm4, xmm4, xmm4)?;
+        a.vpcmpeqd(xmm6, xmm6, xmm6)?;
+        // VPGATHERDD XMM5, [RDI + XMM4 * 4], XMM6.
+        a.db(&[0xc4, 0xe2, 0x49, 0x90, 0x2c, 0xa7])
+    }),
+    ("x87", |a| {
+        a.fild(qword_ptr(rdi + 8))?;
+        a.fistp(qword_ptr(rdi + 0x50))
+    }),
+    ("movs", |a| {
+        a.lea(rsi, ptr(rdi + 8))?;
+        a.movsq()?;
+        a.sub(rdi, 8)
+    }),
+    ("rep movs", |a| {
+        a.mov(ecx, 20)?;
+        a.lea(rsi, ptr(rdi - 24))?;
+        a.rep().movsb()?;
+        a.sub(rdi, 20)
+    }),
+    ("rep stos across pages", |a| {
+        a.mov(ecx, 9)?;
+        a.sub(rdi, 32)?;
+        a.rep().stosq()?;
+        a.sub(rdi, 40)
+    }),
+    ("repe cmps", |a| {
+        a.mov(ecx, 3)?;
+        a.mov(rsi, rdi)?;
+        a.repe().cmpsq()?;
+        a.sub(rdi, 24)
+    }),
+];
+
+/// A page of the data that is there only now and then.
+const ABSENT: u64 = DATA + 0x4000;
+
+/// Takes the page of an access away before every third one, and its right to be written before others.
+fn faulting(access: Access) -> impl Fn(&mut CodeAssembler) -> Emitted {
+    move |a| {
+        let entry = PAGE_TABLE + 8 * (ABSENT >> 12);
+        a.mov(rdi, ABSENT)?;
+        a.mov(dword_ptr(rdi + 0x800), 0x4321)?;
+        a.mov(r14, rsp)?;
+        repeated(a, 120, |a| {
+            let (mut goes, mut stays) = (a.create_label(), a.create_label());
+            a.imul_3(eax, r15d, 0x5555_5556)?;
+            a.mov(ecx, r15d)?;
+            a.cmp(eax, 0x5555_5556)?;
+            a.jb(goes)?;
+            a.test(r15d, 7)?;
+            a.jne(stays)?;
+            a.and(qword_ptr(entry), !2)?;
+            a.invlpg(byte_ptr(rdi))?;
+            a.jmp(stays)?;
+            a.set_label(&mut goes)?;
+            a.and(qword_ptr(entry), !1)?;
+            a.invlpg(byte_ptr(rdi))?;
+            a.set_label(&mut stays)?;
+            a.lea(rsp, ptr(rdi + 0x700))?;
+            a.lea(eax, ptr(r15 + rcx * 2))?;
+            a.mov(edx, r15d)?;
+            a.add(rbx, rax)?;
+            access(a)?;
+            a.mov(rsp, r14)?;
+            a.adc(rbx, rax)?;
+            a.xor(rbx, rdx)?;
+            a.rol(rbx, 3)
+        })
+    }
+}
+
+#[test]
+fn faults_in_every_kind_of_access() {
+    let guests: Vec<Guest> =
+        ACCESSES.into_iter().map(|(name, access)| Guest::new(name, faulting(access))).collect();
+    compare(&guests);
+    for guest in &guests {
+        let mut machine = Machine::new(guest, JITS[0].1);
+        machine.run(guest.name, BUDGET, false);
+        assert!(machine.quad(REMEMBERED + 24) > 30, "{}: hardly a page fault", guest.name);
+    }
+}
+
+/// Steps a few instructions of every sixteenth turn.
+fn stepped(a: &mut CodeAssembler) -> Emitted {
+    repeated(a, 2000, |a| {
+        let mut plain = a.create_label();
+        a.test(r15d, 15)?;
+        a.jne(plain)?;
+        a.pushfq()?;
+        a.or(dword_ptr(rsp), 0x100)?;
+        a.popfq()?;
+        a.add(rbx, 3)?;
+        a.push(rbx)?;
+        a.pop(rcx)?;
+        a.pushfq()?;
+        a.and(dword_ptr(rsp), !0x100)?;
+        a.popfq()?;
+        a.set_label(&mut plain)?;
+        a.lea(rbx, ptr(rbx + rcx * 2 + 1))?;
+        a.ror(rbx, 5)
+    })
+}
+
+/// Has a breakpoint on an instruction, or on stores to a variable, in every other 64 turns.
+fn broken(control: i32, on_data: bool) -> impl Fn(&mut CodeAssembler) -> Emitted {
+    move |a| {
+        let mut place = a.create_label();
+        if on_data {
+            a.mov(rax, DATA + 8)?;
+        } else {
+            a.lea(rax, ptr(place))?;
+        }
+        a.mov(dr0, rax)?;
+        repeated(a, 2000, |a| {
+            let mut same = a.create_label();
+            a.test(r15d, 63)?;
+            a.jne(same)?;
+            a.mov(eax, r15d)?;
+            a.shr(eax, 6)?;
+            a.and(eax, 1)?;
+            a.neg(rax)?;
+            a.and(rax, control)?;
+            a.mov(dr7, rax)?;
+            a.set_label(&mut same)?;
+            a.nop()?;
+            a.set_label(&mut place)?;
+            a.add(rbx, r15)?;
+            a.mov(qword_ptr(DATA + 8), rbx)?;
+            a.rol(rbx, 5)
+        })
+    }
+}
+
+#[test]
+fn steps_and_breakpoints_in_hot_loops() {
+    let guests = [
+        Guest::new("single steps", stepped),
+        Guest::new("a breakpoint on an instruction", broken(1, false)),
+        // Writes, eight bytes.
+        Guest::new("a breakpoint on a variable", broken(1 | 0b1001 << 16, true)),
+    ];
+    compare(&guests);
+    for guest in &guests {
+        let mut machine = Machine::new(guest, JITS[0].1);
+        machine.run(guest.name, BUDGET, false);
+        assert!(machine.quad(REMEMBERED) > 500, "{}: hardly a debug exception", guest.name);
+    }
+}
+
+/// How often the loops that interrupts come into go around.
+const TURNS: u32 = 20_000;
+
+/// Loops that interrupts come into.
+fn loops() -> [Guest; 7] {
+    let loop_of = |name, body: fn(&mut CodeAssembler) -> Emitted| {
+        Guest::new(name, move |a| {
+            a.sti()?;
+            a.mov(rdi, DATA)?;
+            repeated(a, TURNS, body)
+        })
+    };
+    [
+        loop_of("registers and flags", |a| {
+            a.adc(rbx, r15)?;
+            a.sbb(rcx, rbx)?;
+            a.rcl(rdx, 1)
+        }),
+        loop_of("memory", |a| {
+            a.mov(eax, r15d)?;
+            a.and(eax, 0x3ff8)?;
+            a.add(rbx, qword_ptr(rdi + rax))?;
+            a.mov(qword_ptr(rdi + rax), rbx)?;
+            a.inc(rbx)
+        }),
+        loop_of("calls", ACCESSES[27].1),
+        loop_of("vectors", |a| {
+            a.movq(xmm1, r15)?;
+            a.vpbroadcastq(ymm1, xmm1)?;
+            a.vpaddq(ymm3, ymm3, ymm1)?;
+            a.vpxor(ymm3, ymm3, ymmword_ptr(rdi))?;
+            a.vmovdqu(ymmword_ptr(rdi), ymm3)
+        }),
+        loop_of("doubles", |a| {
+            a.cvtsi2sd(xmm1, r15)?;
+            a.sqrtsd(xmm1, xmm1)?;
+            a.addsd(xmm3, xmm1)
+        }),
+        loop_of("repeated strings", |a| {
+            a.mov(ecx, 300)?;
+            a.mov(rdi, DATA)?;
+            a.mov(eax, r15d)?;
+            a.rep().stosd()
+        }),
+        loop_of("interrupts off and on", |a| {
+            a.cli()?;
+            a.add(rbx, r15)?;
+            a.mov(qword_ptr(rdi), rbx)?;
+            a.sti()?;
+            a.rol(rbx, 9)
+        }),
+    ]
+}
+
+#[test]
+fn interrupts_in_hot_loops() {
+    for guest in loops() {
+        let expected = Machine::new(&guest, interpreter).run(guest.name, BUDGET, false);
+        for (jit, engine) in JITS {
+            for budget in [997, 64] {
+                let mut machine = Machine::new(&guest, engine);
+                let got = machine.run(guest.name, budget, true);
+                expect_same(&format!("{}, {jit}, every {budget}", guest.name), &expected, &got);
+                let came = machine.quad(INTERRUPTS);
+                assert!(came > u64::from(TURNS) / budget, "{}, {jit}: {came} interrupts", guest.name);
+            }
+        }
+    }
+}
+
+/// No way through a region is longer, and no block of the interpreter.
+const LONGEST_WAY: u64 = 256;
+
+#[test]
+fn a_hot_loop_looks_up_within_its_budget() {
+    let mut endless: Vec<Guest> = loops().into_iter().collect();
+    endless.push(Guest::new("a jump to itself", |a| {
+        let mut here = a.create_label();
+        a.set_label(&mut here)?;
+        a.jmp(here)
+    }));
+    endless.push(Guest::new("indirect jumps", |a| {
+        let (mut one, mut two) = (a.create_label(), a.create_label());
+        a.lea(rsi, ptr(two))?;
+        a.lea(rdi, ptr(one))?;
+        a.set_label(&mut one)?;
+        a.jmp(rsi)?;
+        a.set_label(&mut two)?;
+        a.jmp(rdi)
+    }));
+    for guest in endless {
+        for (jit, engine) in JITS {
+            let mut machine = Machine::new(&guest, engine);
+            for budget in [1, 10, 100, 1000, BUDGET] {
+                let before = machine.engine.stats().instructions;
+                machine.engine.run(budget);
+                let executed = machine.engine.stats().instructions - before;
+                assert!(executed <= budget + LONGEST_WAY, "{}, {jit}: {executed} of {budget}", guest.name);
+            }
+        }
+    }
+}
+
+/// A device replaces a function that a hot loop calls.
+#[test]
+fn code_written_by_dma() {
+    let guest = Guest::new("DMA", |a| {
+        put_code(a, OTHER, &returning(1))?;
+        let mut top = a.create_label();
+        a.set_label(&mut top)?;
+        a.mov(rdi, OTHER)?;
+        a.call(rdi)?;
+        a.mov(qword_ptr(DATA), rax)?;
+        a.test(eax, eax)?;
+        a.jne(top)?;
+        a.hlt()
+    });
+    for (jit, engine) in JITS {
+        let mut machine = Machine::new(&guest, engine);
+        for value in (0..50u32).rev() {
+            // Often enough to be hot, and to have been translated.
+            for _ in 0..3 {
+                machine.engine.run(2000);
+            }
+            machine.memory().write(OTHER + 1, &value.to_le_bytes()).expect("in RAM");
+            machine.engine.run(200);
+            assert_eq!(machine.quad(DATA), value.into(), "{jit}");
+        }
+    }
+}
