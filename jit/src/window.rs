@@ -123,6 +123,7 @@ mod tests {
         let bytes = assembler.assemble(0).unwrap();
         Node {
             offset: 0,
+            gpa: 0,
             bytes,
             successors: Successors { next, target, ..Default::default() },
             targets: Vec::new(),
