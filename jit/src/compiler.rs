@@ -160,21 +160,14 @@ impl Compiler {
         model: &CpuModel,
         window: Option<&StackWindow>,
     ) -> Result<Option<Translation>, CompileError> {
-        if !mode.has(ModeKey::LONG64) || mode.has(ModeKey::ALIGNMENT) {
-            return Err(CompileError::Mode(mode));
-        }
+        check_mode(mode)?;
         let order = region.order();
         let convention = self.host_convention();
         self.context.clear();
         self.context.func.signature = translation_signature();
         let host = self.host_vectors();
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        let signatures = Signatures {
-            slow_access: builder.import_signature(slow_access_signature()),
-            call: builder.import_signature(signature(convention, 3, 1)),
-            dispatch: builder.import_signature(translation_signature()),
-            load_mxcsr: builder.import_signature(signature(convention, 1, 1)),
-        };
+        let signatures = Signatures::import(&mut builder, convention);
         let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
         let (predecessors, memory) = (region.predecessors(), self.order);
         let mut translator = Translator::new(builder, signatures, predecessors, plan, host, memory);
@@ -236,6 +229,23 @@ impl Compiler {
         let relocations = compiled.buffer.relocs().len();
         assert_eq!(relocations, 0, "translated code refers to nothing outside itself");
         Ok(compiled.code_buffer().to_vec())
+    }
+}
+
+/// Translated is only 64-bit code without alignment checks.
+fn check_mode(mode: ModeKey) -> Result<(), CompileError> {
+    let known = mode.has(ModeKey::LONG64) && !mode.has(ModeKey::ALIGNMENT);
+    if known { Ok(()) } else { Err(CompileError::Mode(mode)) }
+}
+
+impl Signatures {
+    fn import(builder: &mut FunctionBuilder<'_>, convention: CallConv) -> Self {
+        Self {
+            slow_access: builder.import_signature(slow_access_signature()),
+            call: builder.import_signature(signature(convention, 3, 1)),
+            dispatch: builder.import_signature(translation_signature()),
+            load_mxcsr: builder.import_signature(signature(convention, 1, 1)),
+        }
     }
 }
 

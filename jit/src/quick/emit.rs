@@ -131,25 +131,13 @@ impl Emitter {
             Opcode::And => self.arithmetic(here, Alu::And, a, b)?,
             Opcode::Or => self.arithmetic(here, Alu::Or, a, b)?,
             Opcode::Xor => self.arithmetic(here, Alu::Xor, a, b)?,
-            Opcode::Mul => {
-                let b_in = self.operand(here, b)?;
-                let to = self.copy_of(here, a)?;
-                // If both are one value, its register was handed over.
-                self.asm.imul(to, if a == b { to } else { b_in });
-            }
+            Opcode::Mul => self.multiply(here, a, b)?,
             Opcode::MulHigh => self.mul_high(here, a, b)?,
             Opcode::ShiftLeft => self.shift(here, Shift::Left, operation)?,
             Opcode::ShiftRight => self.shift(here, Shift::Right, operation)?,
             Opcode::ShiftArithmetic => self.shift(here, Shift::Arithmetic, operation)?,
             Opcode::Address => self.address(here, operation)?,
-            Opcode::SignExtend | Opcode::ZeroExtend => {
-                let from = self.operand(here, a)?;
-                let to = self.reuse_or_fresh(here, a)?;
-                match opcode {
-                    Opcode::SignExtend => self.asm.sign_extend(width, to, from),
-                    _ => self.asm.zero_extend(width, to, from),
-                }
-            }
+            Opcode::SignExtend | Opcode::ZeroExtend => self.extend(here, opcode, width, a)?,
             Opcode::InsertLow => {
                 let part = self.operand(here, b)?;
                 let to = self.copy_of(here, a)?;
@@ -175,15 +163,7 @@ impl Emitter {
                 self.asm.load(width, to, host, 0);
             }
             Opcode::Store => self.store(here, operation)?,
-            Opcode::Canonical => {
-                let target = self.operand(here, a)?;
-                let exit = self.exit(here.listing, operation.c);
-                self.asm.mov(TEMPORARY, target);
-                self.asm.shift(Shift::Left, TEMPORARY, 16);
-                self.asm.shift(Shift::Arithmetic, TEMPORARY, 16);
-                self.asm.alu(Alu::Cmp, 64, TEMPORARY, target);
-                self.asm.jump_if(condition::NOT_EQUAL, exit);
-            }
+            Opcode::Canonical => self.canonical(here, operation)?,
             Opcode::Call => self.call(here.listing, operation),
         }
         let operands = match opcode {
@@ -195,6 +175,42 @@ impl Emitter {
             _ => [a, b, operation.c, NONE],
         };
         self.release_operands(here, &operands);
+        Ok(())
+    }
+
+    fn multiply(&mut self, here: &mut Here<'_>, a: Value, b: Value) -> Result<(), OutOfPlaces> {
+        let b_in = self.operand(here, b)?;
+        let to = self.copy_of(here, a)?;
+        // If both are one value, its register was handed over.
+        self.asm.imul(to, if a == b { to } else { b_in });
+        Ok(())
+    }
+
+    fn extend(
+        &mut self,
+        here: &mut Here<'_>,
+        opcode: Opcode,
+        width: u32,
+        a: Value,
+    ) -> Result<(), OutOfPlaces> {
+        let from = self.operand(here, a)?;
+        let to = self.reuse_or_fresh(here, a)?;
+        match opcode {
+            Opcode::SignExtend => self.asm.sign_extend(width, to, from),
+            _ => self.asm.zero_extend(width, to, from),
+        }
+        Ok(())
+    }
+
+    /// Leaves unless bits 63 to 47 are all the same.
+    fn canonical(&mut self, here: &mut Here<'_>, operation: &Operation) -> Result<(), OutOfPlaces> {
+        let target = self.operand(here, operation.a)?;
+        let exit = self.exit(here.listing, operation.c);
+        self.asm.mov(TEMPORARY, target);
+        self.asm.shift(Shift::Left, TEMPORARY, 16);
+        self.asm.shift(Shift::Arithmetic, TEMPORARY, 16);
+        self.asm.alu(Alu::Cmp, 64, TEMPORARY, target);
+        self.asm.jump_if(condition::NOT_EQUAL, exit);
         Ok(())
     }
 

@@ -228,10 +228,7 @@ impl<'a> Translator<'a> {
         order: MemoryOrder,
     ) -> Self {
         let regions = Regions::new(&mut builder.func.dfg);
-        let entry = builder.create_block();
-        builder.append_block_params_for_function_params(entry);
-        builder.switch_to_block(entry);
-        let (context, calls) = (builder.block_params(entry)[0], builder.block_params(entry)[1]);
+        let [context, calls] = parameters(&mut builder);
         let pointer = |builder: &mut FunctionBuilder<'_>, offset: usize| {
             builder.ins().load(I64, regions.context, context, offset as i32)
         };
@@ -299,6 +296,14 @@ impl<'a> Translator<'a> {
         let first = self.nodes[0].0;
         self.builder.ins().jump(first, &[]);
     }
+}
+
+/// Begins a function of two parameters, and returns them.
+fn parameters(builder: &mut FunctionBuilder<'_>) -> [Value; 2] {
+    let entry = builder.create_block();
+    builder.append_block_params_for_function_params(entry);
+    builder.switch_to_block(entry);
+    [0, 1].map(|number| builder.block_params(entry)[number])
 }
 
 /// A variable with the value that is in memory.
