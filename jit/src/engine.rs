@@ -76,6 +76,9 @@ struct Installed {
     remembered: Vec<u64>,
 }
 
+/// The part of the code cache that is for quick translations: one over this.
+const QUICK_SHARE: usize = 5;
+
 /// How many of those lead to a translation without groups.
 const MAX_GROUP_MISSES: u32 = 64;
 
@@ -89,6 +92,8 @@ pub struct Jit {
     worker: Worker,
     thunks: Thunks,
     arena: CodeArena,
+    /// Quick translations come and go more often, and are soon made again: they have a part of the code cache for themselves.
+    quick_arena: CodeArena,
     jumps: JumpCache,
     /// By `TranslationId - 1`.
     installed: Vec<Option<Box<Installed>>>,
@@ -129,7 +134,8 @@ impl Jit {
             fresh: Vec::new(),
             worker: Worker::new(compiler, cpu.model.clone(), config.background)?,
             thunks,
-            arena: CodeArena::new(config.code_cache_bytes)?,
+            arena: CodeArena::new(config.code_cache_bytes - config.code_cache_bytes / QUICK_SHARE)?,
+            quick_arena: CodeArena::new(config.code_cache_bytes / QUICK_SHARE)?,
             jumps: JumpCache::new(),
             installed: Vec::new(),
             model: cpu.model.clone(),
@@ -152,10 +158,10 @@ impl Jit {
         mut translation: Translation,
         quick: Option<Box<[u32]>>,
     ) -> Option<(u64, ModeKey, TranslationId)> {
-        if let Some(segment) = self.arena.make_room(translation.code.len()) {
-            self.evict(segment);
+        if let Some(segment) = self.arena_for(quick.is_some()).make_room(translation.code.len()) {
+            self.evict(segment, quick.is_some());
         }
-        let code = self.arena.add(&translation.code).ok()??;
+        let code = self.arena_for(quick.is_some()).add(&translation.code).ok()??;
         place_calls(&mut translation.calls, code.start);
         let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
         let Pending { gpa, mode, region } = pending;
@@ -202,10 +208,15 @@ impl Jit {
         Some((gpa, mode, id))
     }
 
-    /// Drops the translations of a segment.
-    fn evict(&mut self, segment: Segment) {
-        let is_in =
-            |slot: &Option<Box<Installed>>| slot.as_ref().is_some_and(|one| one.code.segment == segment);
+    fn arena_for(&mut self, quick: bool) -> &mut CodeArena {
+        if quick { &mut self.quick_arena } else { &mut self.arena }
+    }
+
+    /// Drops the translations of a segment of either arena.
+    fn evict(&mut self, segment: Segment, quick: bool) {
+        let is_in = |slot: &Option<Box<Installed>>| {
+            slot.as_ref().is_some_and(|one| one.code.segment == segment && one.quick.is_some() == quick)
+        };
         let ids = (1..).map_while(TranslationId::new).zip(&self.installed);
         let evicted: Vec<TranslationId> = ids.filter(|(_, slot)| is_in(slot)).map(|(id, _)| id).collect();
         self.stats.evicted += evicted.len() as u64;
