@@ -114,7 +114,7 @@ mod tests {
             if subtracts { sign(a) != sign(b) } else { sign(a) == sign(b) } && sign(result) != sign(a);
         let low = if subtracts { (a & 15).wrapping_sub(b & 15) } else { (a & 15) + (b & 15) };
         u64::from(carry)
-            | u64::from((result as u8).count_ones() % 2 == 0) << 2
+            | u64::from((result as u8).count_ones().is_multiple_of(2)) << 2
             | u64::from(low & 16 != 0) << 4
             | u64::from(result == 0) << 6
             | u64::from(sign(result)) << 7

@@ -40,8 +40,10 @@ fn least_cache() -> usize {
     if std::env::var_os("RX86_KEEP_CODE").is_some() { JitConfig::default().code_cache_bytes } else { 0 }
 }
 
+type MakeEngine = fn(Cpu) -> Engine;
+
 /// The JITs that are compared with the interpreter.
-const JITS: [(&str, fn(Cpu) -> Engine); 5] = [
+const JITS: [(&str, MakeEngine); 5] = [
     ("at once", |cpu| translating(cpu, at_once())),
     ("quickly", |cpu| {
         translating(cpu, JitConfig { threshold: u32::MAX, quick_threshold: 1, ..JitConfig::default() })

@@ -363,7 +363,8 @@ fn a_page_that_had_to_make_room_comes_back_without_a_walk_until_it_is_forgotten(
     // The other page of the same place, 8 MiB above.
     store(mmu.memory(), PD + 32, PT | P | W | U);
     let (page, other) = (0x5_0000, 0x85_0000);
-    let forgets: [(&str, fn(&mut Mmu), u64); 5] = [
+    type Forget = fn(&mut Mmu);
+    let forgets: [(&str, Forget, u64); 5] = [
         ("nothing", |_| (), 0),
         ("another page", |mmu| mmu.invalidate_page(0x5_1000), 0),
         ("the page", |mmu| mmu.invalidate_page(0x5_0123), 1),

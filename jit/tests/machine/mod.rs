@@ -62,8 +62,10 @@ pub(crate) const PRESENT: u64 = 3;
 
 const PAGE_FAULT: u64 = 14;
 const INTERRUPT: u8 = 32;
+type Emit = fn(&mut CodeAssembler) -> Emitted;
+
 /// The handlers: vector, place, code.
-const HANDLERS: [(u64, u64, fn(&mut CodeAssembler) -> Emitted); 3] =
+const HANDLERS: [(u64, u64, Emit); 3] =
     [(1, 0x8000, on_debug), (PAGE_FAULT, 0x9000, on_page_fault), (INTERRUPT as u64, 0xa000, on_interrupt)];
 
 /// What a guest has left.
