@@ -233,7 +233,7 @@ impl Compiler {
 }
 
 /// Translated is only 64-bit code without alignment checks.
-fn check_mode(mode: ModeKey) -> Result<(), CompileError> {
+pub(crate) fn check_mode(mode: ModeKey) -> Result<(), CompileError> {
     let known = mode.has(ModeKey::LONG64) && !mode.has(ModeKey::ALIGNMENT);
     if known { Ok(()) } else { Err(CompileError::Mode(mode)) }
 }

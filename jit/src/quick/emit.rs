@@ -26,12 +26,21 @@ pub(super) struct Emitter {
 /// Where a node's edges lead.
 #[derive(Clone, Copy)]
 pub(super) struct Edges {
-    /// The node behind it.
-    pub(super) next: Label,
-    /// The node at its direct target.
-    pub(super) target: Label,
+    /// Behind it.
+    pub(super) next: Edge,
+    /// At its direct target.
+    pub(super) target: Edge,
     /// `next` is written directly behind it.
     pub(super) falls_through: bool,
+}
+
+/// Where an edge leads.
+#[derive(Clone, Copy)]
+pub(super) enum Edge {
+    /// To a node of the region.
+    Node(Label),
+    /// Out of the region, at this offset from its first byte.
+    Out(i64),
 }
 
 /// The place in the listing that is written, and the registers that must stay.
@@ -89,12 +98,10 @@ impl Emitter {
         value != NONE && self.liveness.last_use[usize::from(value)] <= here.at
     }
 
-    /// Frees what the operation was the last to use.
-    fn release_operands(&mut self, here: &Here<'_>, values: &[Value]) {
-        for &value in values {
-            if self.is_last_use(here, value) {
-                self.registers.release(value);
-            }
+    /// Frees an operand that the operation was the last to use.
+    fn release(&mut self, here: &Here<'_>, value: Value) {
+        if self.is_last_use(here, value) {
+            self.registers.release(value);
         }
     }
 
@@ -109,14 +116,21 @@ impl Emitter {
     /// A register for the result that holds `a`: its own, if nobody needs it any more.
     fn copy_of(&mut self, here: &mut Here<'_>, a: Value) -> Result<Reg, OutOfPlaces> {
         let from = self.operand(here, a)?;
+        let to = self.reuse_or_fresh(here, a)?;
+        if to != from {
+            self.asm.mov(to, from);
+        }
+        Ok(to)
+    }
+
+    /// The operand's register, if this is its last use; else another.
+    fn reuse_or_fresh(&mut self, here: &mut Here<'_>, a: Value) -> Result<Reg, OutOfPlaces> {
         if self.is_last_use(here, a)
             && let Some(reg) = self.registers.hand_over(a, here.at)
         {
             return Ok(reg);
         }
-        let to = self.fresh(here)?;
-        self.asm.mov(to, from);
-        Ok(to)
+        self.fresh(here)
     }
 
     fn operation(&mut self, here: &mut Here<'_>, operation: &Operation) -> Result<(), OutOfPlaces> {
@@ -166,15 +180,15 @@ impl Emitter {
             Opcode::Canonical => self.canonical(here, operation)?,
             Opcode::Call => self.call(here.listing, operation),
         }
-        let operands = match opcode {
-            Opcode::Select => here
-                .listing
-                .comparison(a)
-                .map_or([a, b, operation.c, NONE], |comparison| [comparison.a, comparison.b, b, operation.c]),
-            Opcode::Probe | Opcode::Canonical | Opcode::Call => [a, b, NONE, NONE],
-            _ => [a, b, operation.c, NONE],
-        };
-        self.release_operands(here, &operands);
+        for operand in here.listing.operands(operation) {
+            self.release(here, operand);
+        }
+        if opcode == Opcode::Select
+            && let Some(comparison) = here.listing.comparison(a)
+        {
+            self.release(here, comparison.a);
+            self.release(here, comparison.b);
+        }
         Ok(())
     }
 
@@ -212,16 +226,6 @@ impl Emitter {
         self.asm.alu(Alu::Cmp, 64, TEMPORARY, target);
         self.asm.jump_if(condition::NOT_EQUAL, exit);
         Ok(())
-    }
-
-    /// The operand's register, if this is its last use; else another.
-    fn reuse_or_fresh(&mut self, here: &mut Here<'_>, a: Value) -> Result<Reg, OutOfPlaces> {
-        if self.is_last_use(here, a)
-            && let Some(reg) = self.registers.hand_over(a, here.at)
-        {
-            return Ok(reg);
-        }
-        self.fresh(here)
     }
 
     fn small_constant(&self, here: &Here<'_>, value: Value) -> Option<i32> {
@@ -430,13 +434,14 @@ impl Emitter {
         let mut here = Here { listing, at: listing.operations.len() as Value, locked: 0 };
         match listing.ending {
             Ending::Next if edges.falls_through => {}
-            Ending::Next => self.asm.jump(edges.next),
-            Ending::Offset(_) => self.asm.jump(edges.target),
+            Ending::Next => self.jump(edges.next),
+            Ending::Offset(_) => self.jump(edges.target),
             Ending::Branch { condition, .. } => {
                 let holds = self.condition(&mut here, condition)?;
-                self.asm.jump_if(holds, edges.target);
+                let target = self.label_of(edges.target);
+                self.asm.jump_if(holds, target);
                 if !edges.falls_through {
-                    self.asm.jump(edges.next);
+                    self.jump(edges.next);
                 }
             }
             Ending::Target(target) => {
@@ -455,10 +460,26 @@ impl Emitter {
         Ok(())
     }
 
+    fn label_of(&mut self, edge: Edge) -> Label {
+        match edge {
+            Edge::Node(label) => label,
+            Edge::Out(offset) => {
+                let label = self.asm.label();
+                self.stubs.add(Stub::Leave { label, offset });
+                label
+            }
+        }
+    }
+
+    fn jump(&mut self, edge: Edge) {
+        let label = self.label_of(edge);
+        self.asm.jump(label);
+    }
+
     /// Ends the region, and returns its code.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         self.stubs.emit(&mut self.asm);
         self.asm.link();
-        self.asm.code.clone()
+        std::mem::take(&mut self.asm.code)
     }
 }

@@ -225,14 +225,23 @@ impl Recorder {
         }
     }
 
+    fn cut_to_address_size(&mut self, op: &Op, offset: Value) -> Value {
+        match op.address_mask() {
+            u64::MAX => offset,
+            mask => {
+                let mask = self.constant(mask);
+                self.and(offset, mask)
+            }
+        }
+    }
+
     fn linear(&mut self, op: &Op, displacement: Option<Value>) -> Value {
         let mut offset = self.effective_offset(op);
         if let Some(displacement) = displacement {
             offset = self.add(offset, displacement);
         }
-        if op.form == AddressForm::Checked && op.address_mask() != u64::MAX {
-            let mask = self.constant(op.address_mask());
-            offset = self.and(offset, mask);
+        if op.form == AddressForm::Checked {
+            offset = self.cut_to_address_size(op, offset);
         }
         let base = match usize::from(op.segment) {
             SegmentIndex::FS => slot::FS_BASE,
@@ -340,13 +349,7 @@ impl MicroOps for Recorder {
 
     fn effective_address(&mut self, op: &Op) -> Value {
         let offset = self.effective_offset(op);
-        match op.address_mask() {
-            u64::MAX => offset,
-            mask => {
-                let mask = self.constant(mask);
-                self.and(offset, mask)
-            }
-        }
+        self.cut_to_address_size(op, offset)
     }
 
     fn load<W: Width>(&mut self, op: &Op) -> Result<Value, Untranslatable> {

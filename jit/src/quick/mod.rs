@@ -16,16 +16,16 @@ mod registers;
 mod stubs;
 
 use crate::calls::is_floating;
-use crate::compiler::{CompileError, Translation};
+use crate::compiler::{CompileError, Translation, check_mode};
 use crate::context::Call;
 use crate::region::{Node, Region};
-use emit::{Edges, Emitter};
+use assembler::Label;
+use emit::{Edge, Edges, Emitter};
 use ir::Ending;
 use micro::Recorder;
 use rx86_cpu::decode::{DecodeFailure, Semantics, decode_for};
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::mode::ModeKey;
-use stubs::Stub;
 
 /// Translates regions; keeps buffers between them.
 pub(crate) struct QuickCompiler {
@@ -47,9 +47,7 @@ impl QuickCompiler {
         mode: ModeKey,
         model: &CpuModel,
     ) -> Result<Translation, CompileError> {
-        if !mode.has(ModeKey::LONG64) || mode.has(ModeKey::ALIGNMENT) {
-            return Err(CompileError::Mode(mode));
-        }
+        check_mode(mode)?;
         let order = region.order();
         self.recorder.begin_region();
         self.emitter.begin_region();
@@ -64,27 +62,7 @@ impl QuickCompiler {
                 return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
             }
             instructions += done;
-            let behind = self.recorder.listing.starts[done];
-            let target = match self.recorder.listing.ending {
-                Ending::Offset(offset) => offset,
-                Ending::Branch { taken, .. } => taken,
-                _ => behind,
-            };
-            let mut edge = |node: Option<usize>, offset: i64| match node {
-                Some(node) if region.nodes[node].offset == offset => labels[node],
-                _ => {
-                    let label = self.emitter.asm.label();
-                    self.emitter.stubs.add(Stub::Leave { label, offset });
-                    label
-                }
-            };
-            let edges = Edges {
-                next: edge(node.successors.next, behind),
-                target: edge(node.successors.target, target),
-                falls_through: order.get(position + 1).is_some_and(|&next| {
-                    node.successors.next == Some(next) && region.nodes[next].offset == behind
-                }),
-            };
+            let edges = self.edges(region, node, &labels, order.get(position + 1));
             self.emitter.asm.bind(labels[number]);
             let written = self.emitter.node(&self.recorder.listing, heats[number], edges);
             written.map_err(|_| CompileError::Codegen { instructions, why: "too many values".to_owned() })?;
@@ -97,6 +75,30 @@ impl QuickCompiler {
             clif: None,
             windowed: false,
         })
+    }
+
+    /// Where the edges of the listed node lead, whose follower in the code is `following`.
+    fn edges(&self, region: &Region, node: &Node, labels: &[Label], following: Option<&usize>) -> Edges {
+        let listing = &self.recorder.listing;
+        let behind = listing.starts[listing.starts.len() - 1];
+        let target = match listing.ending {
+            Ending::Offset(offset) => offset,
+            Ending::Branch { taken, .. } => taken,
+            Ending::Next | Ending::Target(_) | Ending::Interpret => behind,
+        };
+        let node_at = |successor: Option<usize>, offset: i64| {
+            successor.filter(|&successor| region.nodes[successor].offset == offset)
+        };
+        let edge = |successor: Option<usize>, offset: i64| match node_at(successor, offset) {
+            Some(node) => Edge::Node(labels[node]),
+            None => Edge::Out(offset),
+        };
+        let next = node_at(node.successors.next, behind);
+        Edges {
+            next: edge(node.successors.next, behind),
+            target: edge(node.successors.target, target),
+            falls_through: next.is_some() && next.as_ref() == following,
+        }
     }
 
     /// Lists a node up to the first instruction that cannot be decoded, and says why.

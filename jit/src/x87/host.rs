@@ -81,15 +81,17 @@ pub(crate) fn load(x87: &X87) {
 /// Takes the guest's x87 over from the host's, which becomes what it is at a program's start. The pointers to the last
 /// instruction and operand are left alone.
 pub(crate) fn store(x87: &mut X87) {
-    let mut image: Image = [0; IMAGE_BYTES + 6];
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: FNSAVE writes 108 bytes of `image`, and initialises the x87 as the calling convention wants it.
-    unsafe {
-        std::arch::asm!("fnsave [{}]", in(reg) image.as_mut_ptr(), options(nostack, preserves_flags));
-    }
-    if cfg!(target_arch = "x86_64") {
+    {
+        let mut image: Image = [0; IMAGE_BYTES + 6];
+        // SAFETY: FNSAVE writes 108 bytes of `image`, and initialises the x87 as the calling convention wants it.
+        unsafe {
+            std::arch::asm!("fnsave [{}]", in(reg) image.as_mut_ptr(), options(nostack, preserves_flags));
+        }
         decode(&image, x87);
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x87;
 }
 
 #[cfg(test)]
