@@ -196,6 +196,15 @@ fn map_window(a: &mut CodeAssembler) -> Emitted {
     a.mov(qword_ptr(PAGE_TABLE + 8 * (WINDOW >> 12)), rsi)
 }
 
+/// Maps `WINDOW` to `OTHER` or `BEHIND`, as `bit` of the count of turns says.
+fn map_in_turn(a: &mut CodeAssembler, bit: u32) -> Emitted {
+    a.mov(esi, r15d)?;
+    a.and(esi, 1 << bit)?;
+    a.shl(esi, 12 - bit)?;
+    a.add(rsi, OTHER as i32)?;
+    map_window(a)
+}
+
 fn forget_window(a: &mut CodeAssembler) -> Emitted {
     a.mov(rdi, WINDOW)?;
     a.invlpg(byte_ptr(rdi))
@@ -212,11 +221,7 @@ fn remapping(forget: fn(&mut CodeAssembler) -> Emitted) -> impl Fn(&mut CodeAsse
         put_code(a, OTHER, &returning(0x111))?;
         put_code(a, BEHIND, &returning(0x2222))?;
         repeated(a, 1500, |a| {
-            a.mov(esi, r15d)?;
-            a.and(esi, 4)?;
-            a.shl(esi, 10)?;
-            a.add(rsi, OTHER as i32)?;
-            map_window(a)?;
+            map_in_turn(a, 2)?;
             forget(a)?;
             call(a, WINDOW)
         })
@@ -234,11 +239,7 @@ fn remapped_code() {
             put_code(a, OTHER, &[0x02, 0x03, 0x04, 0xc3])?;
             put_code(a, BEHIND, &[0x05, 0x06, 0x07, 0xc3])?;
             repeated(a, 1500, |a| {
-                a.mov(esi, r15d)?;
-                a.and(esi, 4)?;
-                a.shl(esi, 10)?;
-                a.add(rsi, OTHER as i32)?;
-                map_window(a)?;
+                map_in_turn(a, 2)?;
                 forget_window(a)?;
                 call(a, WINDOW - 2)
             })
@@ -249,11 +250,7 @@ fn remapped_code() {
             put_code(a, OTHER, &[0x83, 0xc0, 0x11, 0xc3])?;
             put_code(a, BEHIND, &[0x83, 0xc0, 0x22, 0xc3])?;
             repeated(a, 1500, |a| {
-                a.mov(esi, r15d)?;
-                a.and(esi, 8)?;
-                a.shl(esi, 9)?;
-                a.add(rsi, OTHER as i32)?;
-                map_window(a)?;
+                map_in_turn(a, 3)?;
                 forget_window(a)?;
                 call(a, WINDOW - 8)
             })
