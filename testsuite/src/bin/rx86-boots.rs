@@ -3,9 +3,10 @@
 //! Build the whole workspace first (`cargo build --release --workspace`); the emulator under test is the binary beside
 //! this one, or the one that `RX86_BINARY` names.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use rx86::demo::debian::Flavour;
+use rx86_testsuite::kernels::args::in_own_folder;
 use rx86_testsuite::smp::boots::{Boots, Outcome, Setting};
 use std::path::Path;
 use std::process::ExitCode;
@@ -74,12 +75,7 @@ impl Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let cache = rx86::demo::default_cache()?;
-    let folder = cache.join(format!("boots-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create '{}'", folder.display()))?;
-    let outcome = boot_all(&args, &folder, &cache);
-    let _ = std::fs::remove_dir_all(&folder);
-    outcome
+    in_own_folder("boots", |folder, cache| boot_all(&args, folder, cache))
 }
 
 fn boot_all(args: &Args, folder: &Path, cache: &Path) -> Result<ExitCode> {

@@ -5,13 +5,11 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use rx86_testsuite::guest::runner::{Emulator, have_qemu};
-use rx86_testsuite::kernels::machine::Machine;
+use rx86_testsuite::kernels::args::{MachineArgs, in_own_folder};
 use rx86_testsuite::kernels::times::Times;
 use rx86_testsuite::smp::bench::{Bench, WORK, Work};
 use rx86_testsuite::smp::program;
 use rx86_testsuite::smp::table::{Column, Tables};
-use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,24 +20,8 @@ struct Args {
     /// Only this work.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Without the native run.
-    #[arg(long)]
-    skip_native: bool,
-    /// Without QEMU.
-    #[arg(long)]
-    skip_qemu: bool,
-    /// With rx86's interpreter.
-    #[arg(long)]
-    interpreter: bool,
-    /// Runs on each machine; the shortest time counts.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    repeat: u32,
-    /// Seconds that a run may take.
-    #[arg(long, value_name = "SECONDS", default_value = "600")]
-    limit: u64,
-    /// Further arguments for rx86.
-    #[arg(last = true, value_name = "ARGUMENTS")]
-    rx86_args: Vec<OsString>,
+    #[command(flatten)]
+    machines: MachineArgs,
 }
 
 impl Args {
@@ -51,40 +33,22 @@ impl Args {
         let is_wanted = |work: &Work| self.only.is_empty() || self.only.iter().any(|name| name == work.name);
         Ok(WORK.into_iter().filter(is_wanted).collect())
     }
-
-    fn machines(&self) -> Vec<Machine> {
-        let qemu = !self.skip_qemu && have_qemu();
-        if !qemu && !self.skip_qemu {
-            eprintln!("skipped: the comparison with QEMU (qemu-system-x86_64 is not installed)");
-        }
-        let machines = [
-            (!self.skip_native, Machine::Native),
-            (qemu, Machine::Guest(Emulator::QemuTcg)),
-            (true, Machine::Guest(Emulator::Rx86)),
-            (self.interpreter, Machine::Guest(Emulator::Rx86Interpreter)),
-        ];
-        machines.into_iter().filter_map(|(wanted, machine)| wanted.then_some(machine)).collect()
-    }
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let cache = rx86::demo::default_cache()?;
-    let folder = cache.join(format!("smp-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create '{}'", folder.display()))?;
-    let outcome = bench(&args, &folder, &cache);
-    let _ = std::fs::remove_dir_all(&folder);
-    outcome
+    in_own_folder("smp", |folder, cache| bench(&args, folder, cache))
 }
 
 fn bench(args: &Args, folder: &Path, cache: &Path) -> Result<()> {
     let work = args.work()?;
-    let limit = Duration::from_secs(args.limit);
+    let limit = Duration::from_secs(args.machines.limit);
     let program = program::compile(folder)?;
-    let bench = Bench::new(program, work.clone(), folder, cache, limit, args.rx86_args.clone())?;
-    let columns = args.machines().into_iter().map(|machine| Column { machine, times: Default::default() });
+    let bench = Bench::new(program, work.clone(), folder, cache, limit, args.machines.rx86_args.clone())?;
+    let columns =
+        args.machines.machines().into_iter().map(|machine| Column { machine, times: Default::default() });
     let mut columns: Vec<Column> = columns.collect();
-    for _ in 0..args.repeat {
+    for _ in 0..args.machines.repeat {
         for column in &mut columns {
             for (times, cpus) in column.times.iter_mut().zip([1, 2]) {
                 let name = column.machine.name();
