@@ -3,6 +3,7 @@
 mod clock;
 mod environment;
 mod halt_poll;
+mod lag;
 mod processor;
 mod report;
 mod run;
