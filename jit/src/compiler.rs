@@ -53,7 +53,7 @@ pub enum CompileError {
 }
 
 /// The host code of a region, not yet in executable memory. It refers to nothing outside itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Translation {
     pub(crate) code: Vec<u8>,
     pub(crate) calls: Box<[Call]>,

@@ -102,6 +102,7 @@ mod vector;
 mod watch;
 mod window;
 mod worker;
+mod workshop;
 mod x87;
 
 pub use block::{BlockExit, CompiledBlock, ExitKind};
@@ -110,3 +111,4 @@ pub use dump::{DumpConfig, DumpedRegions};
 pub use engine::{Jit, JitConfig, engine};
 pub use forgetful::Forgetful;
 pub use watch::WatchConfig;
+pub use workshop::Workshop;

@@ -225,6 +225,20 @@ impl Region {
         Some(region)
     }
 
+    /// Whether `code` at the linear address `entry` is what this region was made of.
+    pub(crate) fn is_still(&self, entry: u64, code: &mut dyn CodeView) -> bool {
+        let mut now = Self { entry, pieces: Vec::new(), pages: Vec::new(), nodes: Vec::new(), ..*self };
+        for node in self.nodes.iter().filter(|node| node.targets.is_empty()) {
+            match code.block(entry.wrapping_add(node.offset as u64)) {
+                Some(block) if (block.gpa, &block.bytes) == (node.gpa, &node.bytes) => {
+                    now.note_memory(entry, node.offset, &block);
+                }
+                _ => return false,
+            }
+        }
+        now.pages == self.pages && now.pieces == self.pieces
+    }
+
     /// A region of one node, for code that comes from nowhere.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let node = Node {

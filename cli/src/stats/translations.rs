@@ -11,6 +11,7 @@ pub(super) struct Translations {
     #[serde(flatten)]
     full: Made,
     quick: Made,
+    shared: u64,
     failed: u64,
     invalidated: u64,
     evicted: u64,
@@ -83,6 +84,7 @@ impl Translations {
         Self {
             full: Made::of(tier.full),
             quick: Made::of(tier.quick),
+            shared: tier.shared,
             failed: tier.failed,
             invalidated: tier.invalidated,
             evicted: tier.evicted,
@@ -97,6 +99,7 @@ impl fmt::Display for Translations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "translated regions   {}", self.full)?;
         writeln!(f, "translated quickly   {}", self.quick)?;
+        writeln!(f, "taken from another   {}", self.shared)?;
         writeln!(f, "not translated       {}", self.failed)?;
         writeln!(f, "regions dropped      {} written, {} evicted", self.invalidated, self.evicted)?;
         writeln!(f, "region entries       {}, {} refused", self.entries, self.refused_entries)?;
