@@ -80,6 +80,8 @@ pub struct TierStats {
     pub failed: u64,
     /// Regions dropped because their bytes were written.
     pub invalidated: u64,
+    /// Of those, regions that were used again as their bytes were the same again.
+    pub revived: u64,
     /// Regions dropped because the cache was full.
     pub evicted: u64,
     /// Instructions executed in translations.
@@ -187,6 +189,7 @@ impl TierStats {
         self.quick.add(&other.quick);
         self.failed += other.failed;
         self.invalidated += other.invalidated;
+        self.revived += other.revived;
         self.evicted += other.evicted;
         self.instructions += other.instructions;
         self.entries += other.entries;
