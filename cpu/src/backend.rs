@@ -82,6 +82,8 @@ pub struct TierStats {
     pub failed: u64,
     /// Regions dropped because their bytes were written.
     pub invalidated: u64,
+    /// Of those, regions that were used again as their bytes were the same again.
+    pub revived: u64,
     /// Regions dropped because the cache was full.
     pub evicted: u64,
     /// Instructions executed in translations.
@@ -190,6 +192,7 @@ impl TierStats {
         self.shared += other.shared;
         self.failed += other.failed;
         self.invalidated += other.invalidated;
+        self.revived += other.revived;
         self.evicted += other.evicted;
         self.instructions += other.instructions;
         self.entries += other.entries;

@@ -32,6 +32,11 @@ impl CodeMap {
         self.granules.len() != known
     }
 
+    /// Whether stores to the page of `gpa` are noticed.
+    pub fn is_open(&self, gpa: u64) -> bool {
+        self.granules.contains_key(&(gpa >> 12))
+    }
+
     /// Records that `bytes` at `gpa`, within one page, have been decoded.
     pub fn add(&mut self, gpa: u64, bytes: u64) {
         *self.granules.entry(gpa >> 12).or_insert(0) |= granule_mask(gpa & 0xfff, bytes);

@@ -56,6 +56,11 @@ pub trait MicroOps: Sized {
 
     /// A constant.
     fn constant(&mut self, value: u64) -> Self::Int;
+    /// The immediate operand, cut to `W`.
+    #[inline(always)]
+    fn immediate<W: Width>(&mut self, op: &Op) -> Self::Int {
+        self.constant(op.immediate & W::MASK)
+    }
     /// Reads a general register, zero-extended from `W`.
     fn get<W: Width>(&mut self, reg: Reg) -> Self::Int;
     /// Writes a value of width `W` to a general register; 32-bit writes clear the upper half.

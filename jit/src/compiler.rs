@@ -8,6 +8,7 @@ use crate::dump::DumpedRegions;
 use crate::groups::Groups;
 use crate::order::MemoryOrder;
 use crate::region::{Node, Region};
+use crate::rewritten::ReadAnew;
 use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
 use crate::vector::HostVectors;
@@ -63,6 +64,8 @@ pub(crate) struct Translation {
     pub(crate) extent: (i64, i64),
     /// Guest instructions that were translated.
     pub(crate) instructions: u32,
+    /// Constants in its code that it reads anew at each execution.
+    pub(crate) read_anew: Vec<ReadAnew>,
     /// The function in Cranelift's language, optimized, if it was asked for.
     pub(crate) clif: Option<String>,
 }
@@ -211,6 +214,7 @@ impl Compiler {
         let is_kept = self.keep_clif.is_some_and(|regions| regions.contains(region));
         let clif = is_kept.then(|| self.context.func.display().to_string());
         Ok(Some(Translation {
+            read_anew: Vec::new(),
             code,
             calls: calls.into(),
             windowed: window.is_some(),

@@ -10,6 +10,7 @@ use crate::jumps::JumpCache;
 use crate::pending::{Pending, PendingRegions, overlaps};
 use crate::quick::QuickCompiler;
 use crate::region::{Limits, Region};
+use crate::rewritten::{ReadAnew, Rewritten, Source};
 use crate::thunks::Thunks;
 use crate::watch::{Watch, WatchConfig};
 use crate::worker::{Job, Worker};
@@ -67,13 +68,16 @@ struct Installed {
     extent: (i64, i64),
     gpa: u64,
     mode: ModeKey,
-    pieces: Vec<(u64, u64)>,
+    source: Source,
+    read_anew: Vec<ReadAnew>,
     /// Pages beyond the entry's: distance in pages, and the physical page it must be.
     pages: Box<[(i64, u64)]>,
     /// The mapping (`Mmu::generation`) and the entry's address for which `pages` were last found right.
     checked: Option<(u64, u64)>,
     /// How often accesses were left to the interpreter only because they were looked up together.
     group_misses: u32,
+    /// It waits in `Rewritten`.
+    is_parked: bool,
     /// The code has a stack window.
     windowed: bool,
     /// The RIPs at which the jump cache may know it, the latest last.
@@ -91,6 +95,7 @@ pub struct Jit {
     config: JitConfig,
     quick: Option<QuickCompiler>,
     heat: Heat,
+    rewritten: Rewritten,
     /// Translations that nobody has been told of.
     fresh: Vec<(u64, ModeKey, TranslationId)>,
     worker: Worker,
@@ -140,6 +145,7 @@ impl Jit {
         Ok(Self {
             quick: if config.quick_threshold == 0 { None } else { QuickCompiler::for_host() },
             heat: Heat::new(config.threshold),
+            rewritten: Rewritten::default(),
             fresh: Vec::new(),
             worker: Worker::new(|| compiler(&config), cpu.model.clone(), workshop)?,
             thunks,
@@ -193,13 +199,11 @@ impl Jit {
             address: code.start as u64,
             host: &translation.code,
         });
-        for &(piece, _) in &region.pieces {
-            let ids = self.by_page.entry(piece >> 12).or_default();
-            if ids.last() != Some(&id) {
-                ids.push(id);
-            }
-        }
-        self.by_entry.insert((gpa, mode), id);
+        let source = match quick {
+            Some(_) => Source::of(&region, &translation.read_anew),
+            None => Source::places_of(&region),
+        };
+        self.link(id, gpa, mode, &source.pieces);
         self.installed.push(Some(Box::new(Installed {
             quick,
             code,
@@ -207,14 +211,27 @@ impl Jit {
             extent: translation.extent,
             gpa,
             mode,
-            pieces: region.pieces.clone(),
+            source,
+            read_anew: translation.read_anew,
             pages: region.pages.iter().copied().filter(|&(distance, _)| distance != 0).collect(),
             checked: None,
             group_misses: 0,
+            is_parked: false,
             windowed: translation.windowed,
             remembered: Vec::new(),
         })));
         Some((gpa, mode, id))
+    }
+
+    /// Makes a translation one that is found.
+    fn link(&mut self, id: TranslationId, gpa: u64, mode: ModeKey, pieces: &[(u64, u64)]) {
+        for &(piece, _) in pieces {
+            let ids = self.by_page.entry(piece >> 12).or_default();
+            if ids.last() != Some(&id) {
+                ids.push(id);
+            }
+        }
+        self.by_entry.insert((gpa, mode), id);
     }
 
     fn arena_for(&mut self, quick: bool) -> &mut CodeArena {
@@ -241,7 +258,7 @@ impl Jit {
         let ids = self.by_page.get(&(gpa >> 12)).cloned().unwrap_or_default();
         for id in ids {
             let Some(Some(installed)) = self.installed.get_mut(id.get() as usize - 1) else { continue };
-            if installed.quick.is_some() || !overlaps(&installed.pieces, gpa, 1) {
+            if installed.quick.is_some() || !overlaps(&installed.source.pieces, gpa, 1) {
                 continue;
             }
             installed.group_misses += 1;
@@ -259,7 +276,7 @@ impl Jit {
     }
 
     fn warm<'a>(&'a self, code: &'a mut dyn CodeView, mode: ModeKey) -> Warm<'a> {
-        Warm { code, heat: &self.heat, mode }
+        Warm { code, heat: &self.heat, mode, settled: None }
     }
 
     /// Whether one look into the TLB may stand for several accesses in the region at an entry, and whether it may have a stack
@@ -290,8 +307,9 @@ impl Jit {
         if self.worker.is_under_way(entry) {
             return;
         }
-        let region = Region::grow(linear, &mut self.warm(code, mode), Limits::FULL);
-        let Some(mut region) = region else { return };
+        let settled = Some((&self.rewritten, self.config.threshold));
+        let mut view = Warm { settled, ..self.warm(code, mode) };
+        let Some(mut region) = Region::grow(linear, &mut view, Limits::FULL) else { return };
         (region.grouped, region.windowed) = self.liberties(entry);
         let region = Arc::new(region);
         let number = self.next_job;
@@ -300,8 +318,17 @@ impl Jit {
         self.pending.insert(number, Pending { gpa, mode, region });
     }
 
-    fn translate_quickly(&mut self, gpa: u64, mode: ModeKey, region: Arc<Region>) {
+    /// Grows a quick region at `linear`, and translates it. What is often rewritten in it is read anew.
+    fn translate_quickly(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
+        let Some(mut region) = Region::grow(linear, &mut self.warm(code, mode), Limits::QUICK) else {
+            return;
+        };
         let Some(quick) = &mut self.quick else { return };
+        for node in region.nodes.iter_mut().filter(|node| self.rewritten.is_rewritten(node.gpa)) {
+            let is_in_one_page = (node.gpa & 0xfff) + node.bytes.len() as u64 <= 0x1000;
+            node.read_anew = if is_in_one_page { code.host_address(node.gpa) } else { None };
+        }
+        let region = Arc::new(region);
         let began = Instant::now();
         let heats: Vec<u32> = region.nodes.iter().map(|node| self.heat.number(node.gpa, mode)).collect();
         let translated = quick.translate(&region, &heats, mode, &self.model);
@@ -319,17 +346,42 @@ impl Jit {
     }
 
     fn remove(&mut self, id: TranslationId) {
-        let Some(gone) = self.installed[id.get() as usize - 1].take() else { return };
-        for rip in gone.remembered {
-            self.jumps.forget(rip, &gone.code);
+        let Some(mut gone) = self.installed[id.get() as usize - 1].take() else { return };
+        if gone.is_parked {
+            self.rewritten.unpark(gone.gpa, gone.mode, id);
+            return;
         }
+        self.unlink(id, &mut gone);
         if gone.quick.is_none() {
             self.heat.give_back(gone.gpa, gone.mode);
+        }
+    }
+
+    /// A translation whose code was written: it goes, or waits for its code to be what it was.
+    fn retire(&mut self, id: TranslationId) {
+        let slot = id.get() as usize - 1;
+        let Some(mut installed) = self.installed[slot].take_if(|installed| installed.source.is_kept()) else {
+            self.remove(id);
+            return;
+        };
+        self.unlink(id, &mut installed);
+        installed.is_parked = true;
+        let (gpa, mode) = (installed.gpa, installed.mode);
+        self.installed[slot] = Some(installed);
+        if let Some(given_up) = self.rewritten.park(gpa, mode, id) {
+            self.remove(given_up);
+        }
+    }
+
+    /// Makes a translation one that nobody finds.
+    fn unlink(&mut self, id: TranslationId, gone: &mut Installed) {
+        for rip in gone.remembered.drain(..) {
+            self.jumps.forget(rip, &gone.code);
         }
         if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
             self.by_entry.remove(&(gone.gpa, gone.mode));
         }
-        for (gpa, _) in gone.pieces {
+        for &(gpa, _) in &gone.source.pieces {
             if let Some(ids) = self.by_page.get_mut(&(gpa >> 12)) {
                 ids.retain(|&other| other != id);
                 if ids.is_empty() {
@@ -345,13 +397,18 @@ struct Warm<'a> {
     code: &'a mut dyn CodeView,
     heat: &'a Heat,
     mode: ModeKey,
+    /// If only those are wanted that are not about to be rewritten: what is known of that, and the threshold.
+    settled: Option<(&'a Rewritten, u32)>,
 }
 
 impl CodeView for Warm<'_> {
     fn block(&mut self, linear: u64) -> Option<HotBlock> {
         let mut block = self.code.block(linear)?;
         block.heat = block.heat.saturating_add(self.heat.of(block.gpa, self.mode));
-        Some(block)
+        let is_wanted = self
+            .settled
+            .is_none_or(|(rewritten, threshold)| rewritten.is_settled(block.gpa, block.heat, threshold));
+        is_wanted.then_some(block)
     }
 
     fn targets(&mut self, linear: u64) -> Vec<u64> {
@@ -426,10 +483,7 @@ impl HotTier for Jit {
         // Until it is translated well, too; but then there is nothing to wait for.
         let waits = !is_hot || self.config.background;
         if waits && !is_quick && self.quick.is_some() {
-            let region = Region::grow(linear, &mut self.warm(code, mode), Limits::QUICK);
-            if let Some(region) = region {
-                self.translate_quickly(gpa, mode, Arc::new(region));
-            }
+            self.translate_quickly(linear, gpa, mode, code);
         }
         if !is_hot {
             return;
@@ -464,10 +518,32 @@ impl HotTier for Jit {
         self.by_entry.get(&(gpa, mode)).copied()
     }
 
+    fn revive(&mut self, cpu: &mut Cpu, gpa: u64, mode: ModeKey) -> Option<TranslationId> {
+        let is_unchanged = |id: &&TranslationId| {
+            let slot = self.installed.get(id.get() as usize - 1);
+            slot.and_then(Option::as_deref).is_some_and(|installed| installed.source.is_unchanged(cpu))
+        };
+        let id = *self.rewritten.parked(gpa, mode).iter().rev().find(is_unchanged)?;
+        self.rewritten.unpark(gpa, mode, id);
+        let slot = id.get() as usize - 1;
+        let mut installed = self.installed[slot].take()?;
+        installed.is_parked = false;
+        for &(piece, bytes) in &installed.source.pieces {
+            cpu.code_map.add(piece, bytes);
+        }
+        self.link(id, gpa, mode, &installed.source.pieces);
+        self.installed[slot] = Some(installed);
+        self.stats.revived += 1;
+        Some(id)
+    }
+
     fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit {
         let Some(Some(installed)) = self.installed.get_mut(translation.get() as usize - 1) else {
             return TierExit::Gone;
         };
+        if installed.is_parked {
+            return TierExit::Gone;
+        }
         if !installed.fits(cpu) {
             self.stats.refused_entries += 1;
             return TierExit::Interpret;
@@ -511,18 +587,24 @@ impl HotTier for Jit {
             self.worker.cancel(number);
         }
         let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
-        let is_hit = |id: &TranslationId| {
-            let slot = self.installed.get(id.get() as usize - 1);
-            slot.and_then(Option::as_deref).is_some_and(|installed| overlaps(&installed.pieces, gpa, bytes))
-        };
-        let hit: Vec<TranslationId> = ids.iter().copied().filter(is_hit).collect();
+        let mut hit = Vec::new();
+        for &id in ids {
+            let Some(Some(installed)) = self.installed.get(id.get() as usize - 1) else { continue };
+            let pieces = &installed.source.pieces;
+            let is_hit = overlaps(pieces, gpa, bytes);
+            if is_hit {
+                let written = pieces.iter().filter(|&&piece| overlaps(&[piece], gpa, bytes));
+                written.for_each(|&(piece, _)| self.rewritten.note(piece));
+                hit.push(id);
+            }
+            let is_read_anew = |one: &ReadAnew| one.gpa < gpa + bytes && gpa < one.gpa + one.bytes;
+            if is_hit || installed.read_anew.iter().any(is_read_anew) {
+                installed.quick.iter().flatten().for_each(|&number| self.heat.restart(number));
+            }
+        }
         self.stats.invalidated += hit.len() as u64;
         for &id in &hit {
-            let installed = self.installed.get(id.get() as usize - 1).and_then(Option::as_deref);
-            for &number in installed.and_then(|installed| installed.quick.as_deref()).unwrap_or_default() {
-                self.heat.restart(number);
-            }
-            self.remove(id);
+            self.retire(id);
         }
         hit.len()
     }
@@ -531,7 +613,7 @@ impl HotTier for Jit {
         let installed = self.by_page.get(&page).into_iter().flatten();
         let of_installed = installed
             .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_deref))
-            .flat_map(|installed| &installed.pieces);
+            .flat_map(|installed| &installed.source.pieces);
         let of_installed = of_installed.copied().filter(|&(gpa, _)| gpa >> 12 == page);
         of_installed.chain(self.pending.pieces_of_page(page)).collect()
     }

@@ -42,6 +42,9 @@ impl HotTier for Forgetful {
     fn find(&self, gpa: u64, mode: ModeKey) -> Option<TranslationId> {
         self.jit.find(gpa, mode)
     }
+    fn revive(&mut self, cpu: &mut Cpu, gpa: u64, mode: ModeKey) -> Option<TranslationId> {
+        self.jit.revive(cpu, gpa, mode)
+    }
     fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit {
         self.entries += 1;
         if self.entries.is_multiple_of(ENTRIES) {

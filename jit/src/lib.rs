@@ -94,6 +94,7 @@ mod pending;
 mod perf_map;
 mod quick;
 mod region;
+mod rewritten;
 mod shape;
 mod system;
 mod thunks;

@@ -87,6 +87,9 @@ pub(crate) struct Node {
     pub(crate) bytes: Vec<u8>,
     /// Where it leads.
     pub(crate) successors: Successors,
+    /// Where its code is in the host's memory, if constants in it are to be read anew at each execution: they are often
+    /// rewritten.
+    pub(crate) read_anew: Option<u64>,
     /// Not empty for a *hub*: a node without code, which compares where a jump leads with these nodes' addresses.
     pub(crate) targets: Vec<usize>,
 }
@@ -246,6 +249,7 @@ impl Region {
             gpa: 0,
             bytes: bytes.to_vec(),
             successors: Successors::default(),
+            read_anew: None,
             targets: Vec::new(),
         };
         Self {
@@ -315,6 +319,7 @@ impl Region {
                         gpa: 0,
                         bytes: Vec::new(),
                         successors,
+                        read_anew: None,
                         targets: Vec::new(),
                     });
                     shared.push((chain, kind, self.nodes.len() - 1));
@@ -395,7 +400,7 @@ impl Growth<'_> {
             }
             End::Leave => {}
         }
-        Node { offset, gpa: block.gpa, bytes: block.bytes, successors, targets: Vec::new() }
+        Node { offset, gpa: block.gpa, bytes: block.bytes, successors, read_anew: None, targets: Vec::new() }
     }
 
     /// The chain of a call, unless it is too deep.

@@ -126,6 +126,7 @@ mod tests {
             gpa: 0,
             bytes,
             successors: Successors { next, target, ..Default::default() },
+            read_anew: None,
             targets: Vec::new(),
         }
     }

@@ -14,6 +14,7 @@ pub(super) struct Translations {
     shared: u64,
     failed: u64,
     invalidated: u64,
+    revived: u64,
     evicted: u64,
     entries: u64,
     refused_entries: u64,
@@ -87,6 +88,7 @@ impl Translations {
             shared: tier.shared,
             failed: tier.failed,
             invalidated: tier.invalidated,
+            revived: tier.revived,
             evicted: tier.evicted,
             entries: tier.entries,
             refused_entries: tier.refused_entries,
@@ -101,7 +103,8 @@ impl fmt::Display for Translations {
         writeln!(f, "translated quickly   {}", self.quick)?;
         writeln!(f, "taken from another   {}", self.shared)?;
         writeln!(f, "not translated       {}", self.failed)?;
-        writeln!(f, "regions dropped      {} written, {} evicted", self.invalidated, self.evicted)?;
+        let (written, revived, evicted) = (self.invalidated, self.revived, self.evicted);
+        writeln!(f, "regions dropped      {written} written ({revived} used again), {evicted} evicted")?;
         writeln!(f, "region entries       {}, {} refused", self.entries, self.refused_entries)?;
         for (reason, count) in &self.exits.0 {
             writeln!(f, "{:30} {count}", format!("region exits: {reason}"))?;

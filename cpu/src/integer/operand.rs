@@ -35,7 +35,7 @@ impl Source for Memory {
 impl Source for Immediate {
     #[inline(always)]
     fn read<M: MicroOps, W: Width>(m: &mut M, op: &Op) -> Result<M::Int, M::Fault> {
-        Ok(m.constant(op.immediate & W::MASK))
+        Ok(m.immediate::<W>(op))
     }
 }
 

@@ -248,7 +248,7 @@ impl<T: HotTier> Interpreter<T> {
             serial: 0,
             links: [Link::NONE; 2],
             targets: Vec::new(),
-            translation: self.tier.find(target.gpa, mode),
+            translation: self.known_translation(target.gpa, mode),
         };
         let mut ops = Vec::with_capacity(8);
         let mut at = 0;

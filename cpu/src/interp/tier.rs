@@ -44,6 +44,10 @@ pub trait CodeView {
     fn targets(&mut self, _linear: u64) -> Vec<u64> {
         Vec::new()
     }
+    /// The host address where the byte at physical address `gpa` is as long as the guest has memory; none if that is not RAM.
+    fn host_address(&mut self, _gpa: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// A faster executor for blocks that are executed often.
@@ -61,6 +65,11 @@ pub trait HotTier: Send {
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)>;
     /// The valid translation that begins at a physical address, for a block that was decoded again.
     fn find(&self, gpa: u64, mode: ModeKey) -> Option<TranslationId>;
+    /// Makes a translation valid again that was dropped because its bytes were written, if they are what they were. To be
+    /// called while stores to the page of `gpa` are noticed.
+    fn revive(&mut self, _cpu: &mut Cpu, _gpa: u64, _mode: ModeKey) -> Option<TranslationId> {
+        None
+    }
     /// Executes a translation, of which RIP is the first instruction, and what follows it, for about `budget` instructions.
     /// Unless `chains`, it returns wherever a block was ended (`Cpu::end_block`), else only if `Cpu::is_undisturbed` denies.
     fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit;

@@ -2,7 +2,7 @@
 
 use super::Interpreter;
 use super::blocks::{BlockCache, BlockId};
-use super::tier::{CodeView, HotBlock, HotTier, TierExit};
+use super::tier::{CodeView, HotBlock, HotTier, TierExit, TranslationId};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::mode::ModeKey;
@@ -57,13 +57,30 @@ impl<T: HotTier> Interpreter<T> {
                 self.execute::<EXACT>(id, end)
             }
             TierExit::Gone => {
-                if let Some(block) = self.blocks.get_mut(id) {
-                    block.translation = None;
-                    block.ask_at = block.heat.saturating_add(self.tier.threshold());
-                }
+                self.translation_gone(id);
                 self.execute::<EXACT>(id, end)
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translation_gone(&mut self, id: BlockId) {
+        let Some((gpa, mode)) = self.blocks.get(id).map(|block| (block.gpa, block.mode)) else { return };
+        let translation = self.known_translation(gpa, mode);
+        if let Some(block) = self.blocks.get_mut(id) {
+            block.translation = translation;
+            block.ask_at = block.heat.saturating_add(self.tier.threshold());
+        }
+    }
+
+    /// The translation that the tier has of the code at a physical address, whose page is marked as code.
+    pub(super) fn known_translation(&mut self, gpa: u64, mode: ModeKey) -> Option<TranslationId> {
+        let known = self.tier.find(gpa, mode);
+        // What is compared must be what blocks would be decoded from.
+        known.or_else(|| {
+            self.unsettled.is_empty().then(|| self.tier.revive(&mut self.cpu, gpa, mode)).flatten()
+        })
     }
 
     #[cold]
@@ -124,5 +141,10 @@ impl CodeView for View<'_> {
         let Ok(target) = self.cpu.mmu.translate(linear, Access::Fetch) else { return Vec::new() };
         let block = self.blocks.find(target.gpa, self.cpu.mode()).and_then(|id| self.blocks.get(id));
         block.map(|block| block.targets.clone()).unwrap_or_default()
+    }
+
+    fn host_address(&mut self, gpa: u64) -> Option<u64> {
+        let page = self.cpu.mmu.memory().host_page(gpa).filter(|page| page.writable)?;
+        Some(page.host.expose_provenance() as u64 + (gpa & 0xfff))
     }
 }

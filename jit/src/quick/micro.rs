@@ -6,7 +6,7 @@ use crate::translator::Untranslatable;
 use rx86_cpu::op::{AddressForm, Op, Reg, op_flags, reg};
 use rx86_cpu::ops::{FlagsOf, Hard, Meaning, MicroOps};
 use rx86_cpu::state::{ArithFlags, SegmentIndex};
-use rx86_cpu::width::{W64, Width};
+use rx86_cpu::width::{W32, W64, Width};
 
 /// What is known where the listing has come to.
 #[derive(Clone, Copy)]
@@ -50,6 +50,11 @@ pub(super) struct Recorder {
     cut: (Value, u32, Value),
     /// The least and the greatest offset that is jumped to unchecked.
     extent: (i64, i64),
+    /// Where the host has the immediate of the instruction that is listed next, and its bytes (4 or 8), if it is to be read
+    /// anew at each execution.
+    immediate: Option<(u64, u64)>,
+    /// It is.
+    immediate_read: bool,
 }
 
 impl Recorder {
@@ -67,6 +72,8 @@ impl Recorder {
             checked: NONE,
             cut: (NONE, 0, NONE),
             extent: (0, 0),
+            immediate: None,
+            immediate_read: false,
         }
     }
 
@@ -94,6 +101,17 @@ impl Recorder {
         self.held = Held::NOTHING;
         self.checked = NONE;
         self.cut = (NONE, 0, NONE);
+    }
+
+    /// The instruction that is listed next has its immediate there (host address, 4 or 8 bytes), and is to read it anew.
+    pub(super) fn immediate_at(&mut self, place: Option<(u64, u64)>) {
+        self.immediate = place;
+        self.immediate_read = false;
+    }
+
+    /// Where the last instruction's immediate is that it reads anew.
+    pub(super) fn immediate_read(&self) -> Option<(u64, u64)> {
+        self.immediate.filter(|_| self.immediate_read)
     }
 
     /// Lists one instruction. On `Err` the listing is what it was before.
@@ -338,6 +356,19 @@ impl MicroOps for Recorder {
 
     fn constant(&mut self, value: u64) -> Value {
         self.list_narrow(Opcode::Constant, [NONE; 3], 64, value, significant_bits(value))
+    }
+
+    fn immediate<W: Width>(&mut self, op: &Op) -> Value {
+        let Some((host, bytes)) = self.immediate.filter(|&(_, bytes)| bytes <= W::BYTES) else {
+            return self.constant(op.immediate & W::MASK);
+        };
+        self.immediate_read = true;
+        let host = self.constant(host);
+        if bytes == W::BYTES {
+            return self.load_host::<W>(host);
+        }
+        let value = self.load_host::<W32>(host);
+        self.sign_extend::<W32>(value)
     }
 
     fn get<W: Width>(&mut self, register: Reg) -> Value {

@@ -22,8 +22,10 @@ use crate::calls::is_floating;
 use crate::compiler::{CompileError, Translation, check_mode};
 use crate::context::Call;
 use crate::region::{Node, Region};
+use crate::rewritten::ReadAnew;
 use assembler::Label;
 use emit::{Edge, Edges, Emitter};
+use iced_x86::{Decoder, DecoderOptions};
 use ir::Ending;
 use micro::Recorder;
 use rx86_cpu::decode::{DecodeFailure, Semantics, decode_for};
@@ -56,10 +58,11 @@ impl QuickCompiler {
         self.emitter.begin_region();
         let labels: Vec<_> = region.nodes.iter().map(|_| self.emitter.asm.label()).collect();
         let mut calls = Vec::new();
+        let mut read_anew = Vec::new();
         let mut instructions = 0;
         for (position, &number) in order.iter().enumerate() {
             let node = &region.nodes[number];
-            let failure = self.record(node, mode, model, &mut calls);
+            let failure = self.record(node, mode, model, &mut calls, &mut read_anew);
             let done = self.recorder.listing.starts.len() - 1;
             if done == 0 && number == 0 {
                 return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
@@ -73,6 +76,7 @@ impl QuickCompiler {
         Ok(Translation {
             code: self.emitter.finish(),
             calls: calls.into(),
+            read_anew,
             extent: self.recorder.extent(),
             instructions: instructions as u32,
             clif: None,
@@ -111,6 +115,7 @@ impl QuickCompiler {
         mode: ModeKey,
         model: &CpuModel,
         calls: &mut Vec<Call>,
+        read_anew: &mut Vec<ReadAnew>,
     ) -> Option<DecodeFailure> {
         self.recorder.begin_node(node.offset);
         let mut at = 0;
@@ -124,8 +129,16 @@ impl QuickCompiler {
                 }
             };
             let length = usize::from(decoded.op.length);
+            self.recorder.immediate_at(node.read_anew.and_then(|host| {
+                let (offset, bytes) = immediate_place(&bytes[..length])?;
+                Some((host + (at + offset) as u64, bytes))
+            }));
             let listed =
                 meaning.is_some_and(|meaning| self.recorder.instruction(&decoded.op, meaning).is_ok());
+            if listed && let Some((host, bytes)) = self.recorder.immediate_read() {
+                let gpa = node.gpa + (host - node.read_anew.unwrap_or(host));
+                read_anew.push(ReadAnew { node: node.gpa, gpa, bytes });
+            }
             if !listed {
                 let (Semantics::Inline(run) | Semantics::Hard(run)) = decoded.semantics;
                 let floating = is_floating(&bytes[..length], decoded.contained);
@@ -136,6 +149,15 @@ impl QuickCompiler {
         }
         None
     }
+}
+
+/// The offset and the length of an immediate in an instruction of 64-bit code, if it is one of four or eight bytes.
+fn immediate_place(bytes: &[u8]) -> Option<(usize, u64)> {
+    let mut decoder = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    let places = decoder.get_constant_offsets(&instruction);
+    let size = places.immediate_size();
+    (matches!(size, 4 | 8) && !places.has_immediate2()).then(|| (places.immediate_offset(), size as u64))
 }
 
 /// Whether this is an x86-64 host of level v3, which passes arguments as on Unix.
