@@ -127,6 +127,7 @@ mod tests {
             bytes,
             successors: Successors { next, target, ..Default::default() },
             targets: Vec::new(),
+            likely: Vec::new(),
         }
     }
 
