@@ -65,8 +65,8 @@ impl Cpu {
     ) -> Option<(u64, u64)> {
         let host = self.mmu.host_for_read(linear, W::BYTES * count)?;
         let mut at = 0;
-        // SAFETY: here and below only elements below `count` are read, which are guest RAM within one page.
         while at + BLOCK as u64 / W::BYTES < count
+            // SAFETY: here and below only elements below `count` are read, which are guest RAM within one page.
             && !unsafe { is_in_block::<W, BLOCK>(element::<W>(host, at), wanted, equal) }
         {
             at += BLOCK as u64 / W::BYTES;
@@ -100,9 +100,9 @@ impl Cpu {
         let bytes = W::BYTES * count;
         let (a, b) = (self.mmu.host_for_read(first, bytes)?, self.mmu.host_for_read(second, bytes)?);
         let mut at = 0;
-        // SAFETY: here and below only elements below `count` are read, which are guest RAM within one page.
         while !equal
             && at + BLOCK as u64 / W::BYTES < count
+            // SAFETY: here and below only elements below `count` are read, which are guest RAM within one page.
             && unsafe { are_same::<BLOCK>(element::<W>(a, at), element::<W>(b, at)) }
         {
             at += BLOCK as u64 / W::BYTES;
