@@ -29,7 +29,7 @@ use std::time::Instant;
 /// How the JIT works.
 #[derive(Clone, Debug)]
 pub struct JitConfig {
-    /// How often the interpreter executes a block before it is translated; at least one.
+    /// How often a block is executed before it is translated well; at least one.
     pub threshold: u32,
     /// How often it executes one before that is translated quickly, where the host is one that can be done for; zero for never.
     pub quick_threshold: u32,
@@ -48,7 +48,8 @@ pub struct JitConfig {
 impl Default for JitConfig {
     fn default() -> Self {
         Self {
-            threshold: 8000,
+            // Where the interpreter is all that there is meanwhile, it has to come sooner.
+            threshold: if QuickCompiler::is_host_known() { 64_000 } else { 8_000 },
             quick_threshold: 32,
             background: true,
             workshop: Workshop::default(),

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 const KEPT_BYTES: usize = 16 << 20;
 
 /// A region whose entry was executed so often is translated at once.
-const URGENT_HEAT: u32 = 64_000;
+const URGENT_HEAT: u32 = 128_000;
 
 /// Which of the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,7 +41,24 @@ pub(crate) struct QuickCompiler {
 impl QuickCompiler {
     /// None on hosts whose instructions it does not know, or that lack some of those.
     pub(crate) fn for_host() -> Option<Self> {
-        is_host_known().then(|| Self { recorder: Recorder::new(), emitter: Emitter::new() })
+        Self::is_host_known().then(|| Self { recorder: Recorder::new(), emitter: Emitter::new() })
+    }
+
+    /// Whether this is an x86-64 host of level v3, which passes arguments as on Unix.
+    pub(crate) fn is_host_known() -> bool {
+        #[cfg(all(target_arch = "x86_64", unix))]
+        {
+            std::is_x86_feature_detected!("bmi1")
+                && std::is_x86_feature_detected!("bmi2")
+                && std::is_x86_feature_detected!("avx2")
+                && std::is_x86_feature_detected!("fma")
+                && std::is_x86_feature_detected!("lzcnt")
+                && std::is_x86_feature_detected!("popcnt")
+        }
+        #[cfg(not(all(target_arch = "x86_64", unix)))]
+        {
+            false
+        }
     }
 
     /// Translates a region, whose nodes have these counters.
@@ -158,21 +175,4 @@ fn immediate_place(bytes: &[u8]) -> Option<(usize, u64)> {
     let places = decoder.get_constant_offsets(&instruction);
     let size = places.immediate_size();
     (matches!(size, 4 | 8) && !places.has_immediate2()).then(|| (places.immediate_offset(), size as u64))
-}
-
-/// Whether this is an x86-64 host of level v3, which passes arguments as on Unix.
-fn is_host_known() -> bool {
-    #[cfg(all(target_arch = "x86_64", unix))]
-    {
-        std::is_x86_feature_detected!("bmi1")
-            && std::is_x86_feature_detected!("bmi2")
-            && std::is_x86_feature_detected!("avx2")
-            && std::is_x86_feature_detected!("fma")
-            && std::is_x86_feature_detected!("lzcnt")
-            && std::is_x86_feature_detected!("popcnt")
-    }
-    #[cfg(not(all(target_arch = "x86_64", unix)))]
-    {
-        false
-    }
 }
