@@ -85,6 +85,7 @@ mod exits;
 mod forgetful;
 mod groups;
 mod heat;
+mod installed;
 mod jumps;
 pub mod listing;
 mod micro;
