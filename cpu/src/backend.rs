@@ -76,6 +76,8 @@ pub struct TierStats {
     pub full: TranslationStats,
     /// What was translated quickly.
     pub quick: TranslationStats,
+    /// How many of `full` had been translated for another vCPU.
+    pub shared: u64,
     /// Regions that could not be translated.
     pub failed: u64,
     /// Regions dropped because their bytes were written.
@@ -187,6 +189,7 @@ impl TierStats {
     fn add(&mut self, other: &Self) {
         self.full.add(&other.full);
         self.quick.add(&other.quick);
+        self.shared += other.shared;
         self.failed += other.failed;
         self.invalidated += other.invalidated;
         self.revived += other.revived;

@@ -80,14 +80,14 @@ impl<'a> Decoding<'a> {
         self.decode_with(model, |_, _| ()).map(|(decoded, ())| decoded)
     }
 
-    /// The same for `Cpu`, with the meaning for another engine `M`, if the instruction is an integer one that has been
-    /// written in micro-operations.
-    pub fn decode_for<M: MicroOps>(
+    /// The same for `Cpu`, with the meaning for another engine `M`, if the instruction has been written in micro-operations.
+    pub fn decode_for<M: VectorOps>(
         &mut self,
         model: &CpuModel,
     ) -> Result<(Decoded<Cpu>, Option<Meaning<M>>), DecodeFailure> {
-        let (decoded, meaning) =
-            self.decode_with(model, |instruction, op| integer::select::<M>(instruction, op))?;
+        let (decoded, meaning) = self.decode_with(model, |instruction, op| {
+            integer::select::<M>(instruction, op).or_else(|| simd::select_meaning::<M>(instruction))
+        })?;
         // Not one that raises an exception instead.
         let meaning = meaning.filter(|_| matches!(decoded.semantics, Semantics::Inline(_)));
         Ok((decoded, meaning))

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod mode;
 pub mod op;
 pub mod ops;
+mod runs;
 pub mod simd;
 pub mod state;
 pub mod system;

@@ -20,7 +20,7 @@ const MAX_ACCESS: usize = 64;
 
 /// To be called behind a load: nothing that follows goes before it (SDM vol. 3, 9.2.2). x86 hosts keep that themselves.
 #[inline(always)]
-fn after_load() {
+pub(crate) fn after_load() {
     if cfg!(not(target_arch = "x86_64")) {
         fence(Ordering::Acquire);
     }
@@ -28,7 +28,7 @@ fn after_load() {
 
 /// To be called before a store: it does not go before anything that precedes.
 #[inline(always)]
-fn before_store() {
+pub(crate) fn before_store() {
     if cfg!(not(target_arch = "x86_64")) {
         fence(Ordering::Release);
     }
@@ -194,40 +194,6 @@ impl Cpu {
     /// Writes any number of bytes at the current privilege; faults before the first byte is written.
     pub fn write_bytes(&mut self, linear: u64, data: &[u8]) -> Result<(), Exception> {
         self.write_slow(linear, data, false)
-    }
-
-    /// Copies `bytes` from one linear address to another, neither run leaving its page and the destination not within
-    /// `bytes` above the source. False, with nothing done, if either page is not at hand.
-    pub fn copy_within_pages(&mut self, from: u64, to: u64, bytes: u64) -> bool {
-        let (Some(source), Some(target)) =
-            (self.mmu.host_for_read(from, bytes), self.mmu.host_for_write(to, bytes))
-        else {
-            return false;
-        };
-        let distance = (target as usize).wrapping_sub(source as usize);
-        if distance < bytes as usize {
-            // Two linear addresses of one physical page may overlap where the linear addresses do not.
-            return false;
-        }
-        before_store();
-        // SAFETY: both addresses are guest RAM with `bytes` left in their pages; `copy` allows an overlap, and with the
-        // target below or beyond the source it does what ascending single moves would do.
-        unsafe { std::ptr::copy(source, target, bytes as usize) };
-        after_load();
-        true
-    }
-
-    /// Writes `count` copies of the low `bytes` of `pattern` from `linear` on, not leaving its page. False, with nothing
-    /// done, if the page is not at hand.
-    pub fn fill_within_page(&mut self, linear: u64, pattern: u64, bytes: u64, count: u64) -> bool {
-        let Some(host) = self.mmu.host_for_write(linear, bytes * count) else { return false };
-        let pattern = pattern.to_le_bytes();
-        before_store();
-        for i in 0..(count * bytes) as usize {
-            // SAFETY: the run of `bytes * count` bytes is writable guest RAM within one page.
-            unsafe { host.add(i).write(pattern[i % bytes as usize]) };
-        }
-        true
     }
 
     pub(crate) fn translate_byte(

@@ -7,7 +7,7 @@ use crate::translator::Translator;
 use crate::window::StackWindow;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
-use cranelift_codegen::ir::{InstBuilder, Value};
+use cranelift_codegen::ir::{Block, InstBuilder, Value};
 use rx86_cpu::op::{AddressForm, Op, reg};
 use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
 use rx86_cpu::width::Width;
@@ -42,6 +42,12 @@ impl Request {
     pub(crate) fn encode(self) -> u64 {
         let bit = |condition: bool, bit: u32| u64::from(condition) << bit;
         self.bytes | bit(self.kind == Kind::Write, 16) | bit(self.for_writes, 17) | bit(self.grouped, 18)
+    }
+
+    /// Where in a TLB entry the tag is that it is compared with.
+    pub(crate) fn tag_offset(self) -> i32 {
+        let offset = if self.for_writes { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
+        offset as i32
     }
 
     /// The request of `JitContext::access`.
@@ -207,29 +213,45 @@ impl Translator<'_> {
     /// An instruction may change the mapping.
     pub(crate) fn forget_hosts(&mut self) {
         self.groups.forget();
-        self.window_is_lost |= self.window.is_some();
+        self.mapping_changes = true;
     }
 
     fn probe(&mut self, linear: Value, request: Request) -> Value {
-        let tlb = self.tlb;
+        if let Some(hint) = self.hint_of(request) {
+            return self.probe_with_hint(linear, request, hint);
+        }
+        let (entry, hit) = self.compare_entry(self.tlb, linear, request);
+        let [fast, slow, found] = [(); 3].map(|()| self.builder.create_block());
+        self.builder.set_cold_block(slow);
+        let host = self.builder.append_block_param(found, I64);
+        self.builder.ins().brif(hit, fast, &[], slow, &[]);
+        self.fill_slowly(linear, request, slow, found);
+        self.builder.switch_to_block(fast);
+        let addend_offset = offset_of!(TlbEntry, addend) as i32;
+        let addend = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
+        let address = self.builder.ins().iadd(linear, addend);
+        self.builder.ins().jump(found, &[address.into()]);
+        self.builder.switch_to_block(found);
+        host
+    }
+
+    /// The entry of the TLB at `tlb` that would know `linear`, and whether it does.
+    pub(crate) fn compare_entry(&mut self, tlb: Value, linear: Value, request: Request) -> (Value, Value) {
         let entry_bits = size_of::<TlbEntry>().trailing_zeros();
         let sets = ((SETS - 1) * size_of::<TlbEntry>()) as i64;
-        let tag_offset =
-            if request.for_writes { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
-        let flags = self.regions.tlb;
         // `tlb::set_of`, already multiplied by the size of an entry.
         let shifted = self.builder.ins().ushr_imm_u(linear, i64::from(12 - entry_bits));
         let at = self.builder.ins().band_imm_u(shifted, sets);
         let entry = self.builder.ins().iadd(tlb, at);
-        let tag = self.builder.ins().load(I64, flags, entry, tag_offset as i32);
+        let tag = self.builder.ins().load(I64, self.regions.tlb, entry, request.tag_offset());
         let differs = self.builder.ins().bxor(linear, tag);
         let limit = 4097 - request.bytes as i64;
         let hit = self.builder.ins().icmp_imm_u(IntCC::UnsignedLessThan, differs, limit);
-        let (fast, slow) = (self.builder.create_block(), self.builder.create_block());
-        let found = self.builder.create_block();
-        self.builder.set_cold_block(slow);
-        let host = self.builder.append_block_param(found, I64);
-        self.builder.ins().brif(hit, fast, &[], slow, &[]);
+        (entry, hit)
+    }
+
+    /// Emits `slow`, a cold block, which goes on to `found` with the host address, or leaves.
+    pub(crate) fn fill_slowly(&mut self, linear: Value, request: Request, slow: Block, found: Block) {
         self.builder.switch_to_block(slow);
         let address = self.slow_access(linear, request);
         let exit = self.side_exit();
@@ -239,13 +261,6 @@ impl Translator<'_> {
         self.builder.ins().brif(address, filled, &[], exit, &[]);
         self.builder.switch_to_block(filled);
         self.builder.ins().jump(found, &[address.into()]);
-        self.builder.switch_to_block(fast);
-        let addend_offset = offset_of!(TlbEntry, addend) as i32;
-        let addend = self.builder.ins().load(I64, flags, entry, addend_offset);
-        let address = self.builder.ins().iadd(linear, addend);
-        self.builder.ins().jump(found, &[address.into()]);
-        self.builder.switch_to_block(found);
-        host
     }
 
     /// Asks `context::slow_access` for the host address; zero if there is none. Its arguments go through `JitContext`, and it

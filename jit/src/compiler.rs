@@ -4,11 +4,13 @@ use crate::access::NodeGroups;
 use crate::calls::is_floating;
 use crate::context::{Call, LeaveKind};
 use crate::dead_code;
+use crate::divide::take_remainders;
 use crate::dump::DumpedRegions;
 use crate::groups::Groups;
 use crate::order::MemoryOrder;
 use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
+use crate::steady::{Sites, steady_sites};
 use crate::thunks::{signature, slow_access_signature, translation_signature};
 use crate::translator::{Signatures, Translator};
 use crate::vector::HostVectors;
@@ -54,7 +56,7 @@ pub enum CompileError {
 }
 
 /// The host code of a region, not yet in executable memory. It refers to nothing outside itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Translation {
     pub(crate) code: Vec<u8>,
     pub(crate) calls: Box<[Call]>,
@@ -149,19 +151,25 @@ impl Compiler {
         model: &CpuModel,
     ) -> Result<Translation, CompileError> {
         let window = if region.windowed { StackWindow::of(region) } else { None };
-        match self.translate_with(region, mode, model, window.as_ref())? {
+        let trusting = self.translate_with(region, mode, model, window.as_ref(), steady_sites(region))?;
+        match trusting {
             Some(translation) => Ok(translation),
-            None => Ok(self.translate_with(region, mode, model, None)?.expect("only a window is lost")),
+            None => {
+                let careful = self.translate_with(region, mode, model, None, Vec::new())?;
+                Ok(careful.expect("it has neither window nor hints"))
+            }
         }
     }
 
-    /// Translates a region; None if its stack window turns out to be lost on the way.
+    /// Translates a region; `sites` as in `Translator::begin`. None if something in it may change the mapping, which a window or
+    /// hints rest on.
     fn translate_with(
         &mut self,
         region: &Region,
         mode: ModeKey,
         model: &CpuModel,
         window: Option<&StackWindow>,
+        sites: Vec<Sites>,
     ) -> Result<Option<Translation>, CompileError> {
         check_mode(mode)?;
         let order = region.order();
@@ -174,7 +182,7 @@ impl Compiler {
         let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
         let (predecessors, memory) = (region.predecessors(), self.order);
         let mut translator = Translator::new(builder, signatures, predecessors, plan, host, memory);
-        translator.begin(window);
+        translator.begin(window, sites);
         let mut work = Work {
             translator,
             grouped: region.grouped,
@@ -195,20 +203,23 @@ impl Compiler {
             let failure = work.node(node, &region.nodes[node]);
             if node == 0 && work.instructions == 0 {
                 // What has been begun is thrown away.
-                work.translator.end_node(&Default::default(), |_| 0);
+                work.translator.end_node(&Default::default(), &[], |_| 0);
                 work.translator.finish().finalize(self.isa.frontend_config());
                 return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
             }
-            work.translator.end_node(&region.nodes[node].successors, offset_of_node);
+            let Node { successors, likely, .. } = &region.nodes[node];
+            work.translator.end_node(successors, likely, offset_of_node);
         }
-        let Work { translator, mut calls, runs, instructions, .. } = work;
+        let Work { mut translator, mut calls, runs, instructions, .. } = work;
+        let divisions = std::mem::take(&mut translator.divisions);
         let extent = translator.extent();
-        let is_lost = translator.window_is_lost;
+        let is_lost = translator.trusts_too_much();
         translator.finish().finalize(self.isa.frontend_config());
         if is_lost {
             return Ok(None);
         }
         dead_code::remove(&mut self.context.func);
+        take_remainders(&mut self.context.func, &divisions);
         let mut code = self.code(instructions as usize)?;
         append_runs(&mut code, &runs, &mut calls);
         let is_kept = self.keep_clif.is_some_and(|regions| regions.contains(region));

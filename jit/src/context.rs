@@ -7,6 +7,7 @@
 
 use crate::access::{Kind, Request};
 use crate::exits::Refusal;
+use crate::hints::{HINTS, PageHint};
 use crate::installed::Directory;
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::mxcsr;
@@ -59,12 +60,12 @@ pub(crate) fn place_calls(calls: &mut [Call], code: *const u8) {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct JitContext {
+    /// The counters of `Heat`. The first field: `Translator::load_cold` needs an offset of the others.
+    pub(crate) heats: *mut i32,
     /// The `tlb::SETS` entries in use.
     pub(crate) tlb: *const TlbEntry,
-    /// The processor's state. Not the first field: `Translator::load_cold` needs an offset.
+    /// The processor's state.
     pub(crate) state: *mut Vcpu,
-    /// The counters of `Heat`.
-    pub(crate) heats: *mut i32,
     /// Calls `slow_function` with all registers preserved.
     pub(crate) slow_access: *const u8,
     /// Calls `load_x87_function` with all registers preserved.
@@ -111,6 +112,8 @@ pub(crate) struct JitContext {
     /// in `Vcpu` then. It is `Shape::VALUES` wherever anybody else looks.
     pub(crate) flags_shape: u64,
     pub(crate) flags_left: u64,
+    /// What the translation that executes remembers of its accesses.
+    pub(crate) hints: [PageHint; HINTS],
     /// What `dispatch` goes on through when the jump cache does not know RIP.
     pub(crate) look_up: *const u8,
     /// What the thunk at `look_up` calls: the host code that goes on at RIP, or zero. Its `Call`s are at `calls`.
@@ -182,6 +185,7 @@ impl JitContext {
             scratch: [0; 2],
             flags_shape: u64::from(Shape::VALUES.encode()),
             flags_left: 0,
+            hints: [PageHint::default(); HINTS],
             host_mxcsr: 0,
             cpu,
             directory: std::ptr::null_mut(),

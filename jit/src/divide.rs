@@ -3,15 +3,50 @@
 //! What would raise #DE, and 64-bit dividends that are longer than 64 bits after all, is left to the interpreter.
 
 use crate::access::Kind;
+use crate::dead_code;
 use crate::translator::Translator;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
-use cranelift_codegen::ir::{InstBuilder, Value};
+use cranelift_codegen::ir::{Function, InstBuilder, Value, ValueDef};
 use iced_x86::Code;
 use rx86_cpu::op::{Op, op_flags, reg};
 use rx86_cpu::ops::MicroOps;
 use rx86_cpu::state::{AUX_AF, AUX_CF, AUX_CF_XOR_OF, ArithFlags};
 use rx86_cpu::width::{W32, W64, Width};
+
+/// What an unsigned division has been translated to.
+#[derive(Clone, Copy)]
+pub(crate) struct Division {
+    dividend: Value,
+    divisor: Value,
+    quotient: Value,
+    /// The dividend less the product of the quotient and the divisor.
+    remainder: Value,
+}
+
+/// Where nobody wants the quotient, the remainder is the host's own: there is less to wait for.
+pub(crate) fn take_remainders(function: &mut Function, divisions: &[Division]) {
+    let mut taken = false;
+    for &Division { dividend, divisor, quotient, remainder } in divisions {
+        let ValueDef::Result(place, _) = function.dfg.value_def(remainder) else { continue };
+        if function.layout.inst_block(place).is_some() && uses(function, quotient) == 1 {
+            function.replace(place).urem(dividend, divisor);
+            taken = true;
+        }
+    }
+    if taken {
+        dead_code::remove(function);
+    }
+}
+
+fn uses(function: &Function, value: Value) -> usize {
+    let graph = &function.dfg;
+    let instructions = function.layout.blocks().flat_map(|block| function.layout.block_insts(block));
+    instructions
+        .flat_map(|instruction| graph.inst_values(instruction))
+        .filter(|&used| graph.resolve_aliases(used) == value)
+        .count()
+}
 
 impl Translator<'_> {
     /// Emits a division. False, and nothing is emitted, if it is none of those: of 64-bit DIV only that whose dividend is known
@@ -54,6 +89,9 @@ impl Translator<'_> {
         // Cheaper than a second division, which Cranelift does not merge with the first.
         let product = self.builder.ins().imul(quotient, divisor);
         let remainder = self.builder.ins().isub(dividend, product);
+        if !signed {
+            self.divisions.push(Division { dividend, divisor, quotient, remainder });
+        }
         if W::BITS < 64 {
             let cut = if signed { self.sign_extend::<W>(quotient) } else { self.truncate::<W>(quotient) };
             let fits = self.builder.ins().icmp(IntCC::Equal, cut, quotient);

@@ -14,6 +14,7 @@ use crate::rewritten::{ReadAnew, Rewritten, Source};
 use crate::thunks::Thunks;
 use crate::watch::{Watch, WatchConfig};
 use crate::worker::{Job, Worker};
+use crate::workshop::{Product, Workshop};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rx86_cpu::backend::TierStats;
 use rx86_cpu::cpu::Cpu;
@@ -33,6 +34,8 @@ pub struct JitConfig {
     pub quick_threshold: u32,
     /// Translate on a thread of its own while the guest goes on, rather than at once.
     pub background: bool,
+    /// Whose thread that is; the JITs of a machine's vCPUs share one.
+    pub workshop: Workshop,
     /// Other vCPUs use the same memory at the same time: x86's memory order is kept.
     pub parallel: bool,
     /// Host code kept, in bytes; when it is full, the oldest goes.
@@ -47,6 +50,7 @@ impl Default for JitConfig {
             threshold: 8000,
             quick_threshold: 32,
             background: true,
+            workshop: Workshop::default(),
             parallel: false,
             code_cache_bytes: 128 << 20,
             watch: WatchConfig::default(),
@@ -66,7 +70,7 @@ pub struct Jit {
     quick: Option<QuickCompiler>,
     heat: Heat,
     rewritten: Rewritten,
-    /// Quick translations that nobody has been told of.
+    /// Translations that nobody has been told of.
     fresh: Vec<(u64, ModeKey, TranslationId)>,
     worker: Worker,
     thunks: Thunks,
@@ -94,22 +98,27 @@ pub fn engine(cpu: Cpu, config: JitConfig) -> Result<Interpreter<Jit>, CompileEr
     Ok(Interpreter::with_tier(cpu, jit))
 }
 
+fn compiler(config: &JitConfig) -> Result<Compiler, CompileError> {
+    let mut compiler = Compiler::for_host()?;
+    compiler.keep_clif(config.watch.dump.as_ref().map(|dump| dump.regions));
+    if config.parallel {
+        compiler.keep_order();
+    }
+    Ok(compiler)
+}
+
 impl Jit {
     /// A JIT for `cpu`'s model.
     pub fn new(cpu: &Cpu, config: JitConfig) -> Result<Self, CompileError> {
-        let mut compiler = Compiler::for_host()?;
-        compiler.keep_clif(config.watch.dump.as_ref().map(|dump| dump.regions));
-        if config.parallel {
-            compiler.keep_order();
-        }
-        let thunks = Thunks::new(&mut compiler)?;
+        let thunks = Thunks::new(&mut compiler(&config)?)?;
         let watch = Watch::new(&config.watch)?;
+        let workshop = config.background.then_some(&config.workshop);
         Ok(Self {
             quick: if config.quick_threshold == 0 { None } else { QuickCompiler::for_host() },
             heat: Heat::new(config.threshold),
             rewritten: Rewritten::default(),
             fresh: Vec::new(),
-            worker: Worker::new(compiler, cpu.model.clone(), config.background)?,
+            worker: Worker::new(|| compiler(&config), cpu.model.clone(), workshop)?,
             thunks,
             arena: CodeArena::new(config.code_cache_bytes - config.code_cache_bytes / QUICK_SHARE)?,
             quick_arena: CodeArena::new(config.code_cache_bytes / QUICK_SHARE)?,
@@ -238,6 +247,45 @@ impl Jit {
         Warm { code, heat: &self.heat, mode, settled: None }
     }
 
+    /// Whether one look into the TLB may stand for several accesses in the region at an entry, and whether it may have a stack
+    /// window.
+    fn liberties(&self, entry: (u64, ModeKey)) -> (bool, bool) {
+        let grouped = !self.ungrouped.contains(&entry);
+        (grouped, grouped && !self.windowless.contains(&entry))
+    }
+
+    /// Takes the translation that was made of the code at `linear` for another vCPU, if there is one.
+    fn take_over(&mut self, entry: (u64, ModeKey), linear: u64, code: &mut dyn CodeView) -> bool {
+        let Some(Product { region, translation }) = self.worker.made(entry) else { return false };
+        let fits =
+            (region.grouped, region.windowed) == self.liberties(entry) && region.is_still(linear, code);
+        if fits {
+            let pending = Pending { gpa: entry.0, mode: entry.1, region };
+            let installed = self.install(pending, Translation::clone(&translation), None);
+            self.stats.shared += u64::from(installed.is_some());
+            self.fresh.extend(installed);
+        }
+        fits
+    }
+
+    /// Has the hot code at `linear` translated, unless it is about to be for another vCPU.
+    fn translate_well(&mut self, entry: (u64, ModeKey), linear: u64, heat: u32, code: &mut dyn CodeView) {
+        let (gpa, mode) = entry;
+        // If it is still hot then, it is asked for again.
+        if self.worker.is_under_way(entry) {
+            return;
+        }
+        let settled = Some((&self.rewritten, self.config.threshold));
+        let mut view = Warm { settled, ..self.warm(code, mode) };
+        let Some(mut region) = Region::grow(linear, &mut view, Limits::FULL) else { return };
+        (region.grouped, region.windowed) = self.liberties(entry);
+        let region = Arc::new(region);
+        let number = self.next_job;
+        self.next_job += 1;
+        self.worker.begin(Job { number, entry, heat, region: region.clone() });
+        self.pending.insert(number, Pending { gpa, mode, region });
+    }
+
     /// Grows a quick region at `linear`, and translates it. What is often rewritten in it is read anew.
     fn translate_quickly(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
         let Some(mut region) = Region::grow(linear, &mut self.warm(code, mode), Limits::QUICK) else {
@@ -352,6 +400,9 @@ impl HotTier for Jit {
             known => known.is_some(),
         };
         let Some(heat) = self.warm(code, mode).block(linear).map(|block| block.heat) else { return };
+        if self.take_over((gpa, mode), linear, code) {
+            return;
+        }
         let is_hot = heat >= self.config.threshold;
         // Until it is translated well, too; but then there is nothing to wait for.
         let waits = !is_hot || self.config.background;
@@ -361,21 +412,10 @@ impl HotTier for Jit {
         if !is_hot {
             return;
         }
-        if let Some(number) = self.pending.find(gpa, mode) {
-            self.worker.heat(number, heat);
-            return;
+        if let Some((number, region)) = self.pending.find(gpa, mode) {
+            return self.worker.heat(number, heat, (gpa, mode), region);
         }
-        let settled = Some((&self.rewritten, self.config.threshold));
-        let mut view = Warm { settled, ..self.warm(code, mode) };
-        let region = Region::grow(linear, &mut view, Limits::FULL);
-        let Some(mut region) = region else { return };
-        region.grouped = !self.ungrouped.contains(&(gpa, mode));
-        region.windowed = region.grouped && !self.windowless.contains(&(gpa, mode));
-        let region = Arc::new(region);
-        let number = self.next_job;
-        self.next_job += 1;
-        self.worker.begin(Job { number, heat, mode, region: region.clone() });
-        self.pending.insert(number, Pending { gpa, mode, region });
+        self.translate_well((gpa, mode), linear, heat, code);
     }
 
     fn finished(&mut self) -> Vec<(u64, ModeKey, TranslationId)> {

@@ -27,7 +27,8 @@
 //! system instructions of every system call (`system`). x87 and MMX instructions are executed by the host's x87 (`x87`).
 //!
 //! Accesses by the same registers that lie close together share one probe, which proves the page for all of them (`groups`);
-//! those near the stack pointer share one for the whole region (`window`).
+//! those near the stack pointer share one for the whole region (`window`), and in loops an access whose address moves little
+//! (`steady`) first looks at the page that was found last (`hints`).
 //!
 //! In a region, registers, flags and the count of instructions are SSA values: loaded where the region is entered, stored
 //! where it is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
@@ -85,6 +86,7 @@ mod exits;
 mod forgetful;
 mod groups;
 mod heat;
+mod hints;
 mod installed;
 mod jumps;
 pub mod listing;
@@ -97,6 +99,7 @@ mod quick;
 mod region;
 mod rewritten;
 mod shape;
+mod steady;
 mod system;
 mod thunks;
 mod translator;
@@ -104,6 +107,7 @@ mod vector;
 mod watch;
 mod window;
 mod worker;
+mod workshop;
 mod x87;
 
 pub use block::{BlockExit, CompiledBlock, ExitKind};
@@ -112,3 +116,4 @@ pub use dump::{DumpConfig, DumpedRegions};
 pub use engine::{Jit, JitConfig, engine};
 pub use forgetful::Forgetful;
 pub use watch::WatchConfig;
+pub use workshop::Workshop;

@@ -46,9 +46,9 @@ impl PendingRegions {
     }
 
     /// The job for the region that begins at a physical address in a mode.
-    pub(crate) fn find(&self, gpa: u64, mode: ModeKey) -> Option<u64> {
+    pub(crate) fn find(&self, gpa: u64, mode: ModeKey) -> Option<(u64, &Arc<Region>)> {
         let is_asked = |(_, pending): &(&u64, &Pending)| (pending.gpa, pending.mode) == (gpa, mode);
-        self.by_number.iter().find(is_asked).map(|(&number, _)| number)
+        self.by_number.iter().find(is_asked).map(|(&number, pending)| (number, &pending.region))
     }
 
     /// Removes the regions with code in `bytes` at `gpa`, within one page; returns their jobs.
@@ -93,7 +93,7 @@ mod tests {
         let mut regions = PendingRegions::default();
         regions.insert(1, pending(0x1000, &[(0x1000, 16), (0x1040, 16), (0x2000, 4)]));
         regions.insert(2, pending(0x1020, &[(0x1020, 16)]));
-        assert_eq!(regions.find(0x1020, ModeKey::default()), Some(2));
+        assert_eq!(regions.find(0x1020, ModeKey::default()).map(|found| found.0), Some(2));
         assert_eq!(regions.pieces_of_page(2), [(0x2000, 4)]);
         assert!(regions.remove_overlapping(0x1010, 16).is_empty());
         assert_eq!(regions.remove_overlapping(0x2003, 8), [1]);

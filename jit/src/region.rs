@@ -49,6 +49,9 @@ impl Limits {
     }
 }
 
+/// A jump that has led to more places goes through a hub.
+const MAX_LIKELY: usize = 3;
+
 /// The same of what an indirect jump leads to, in relation to the jump's own least count: there are many of them.
 const COLD_TARGET_FRACTION: u32 = 16;
 
@@ -91,11 +94,13 @@ pub(crate) struct Node {
     pub(crate) read_anew: Option<u64>,
     /// Not empty for a *hub*: a node without code, which compares where a jump leads with these nodes' addresses.
     pub(crate) targets: Vec<usize>,
+    /// Where its indirect jump or its return has led, if that is few places: they are compared before a hub is asked.
+    pub(crate) likely: Vec<usize>,
 }
 
 impl Node {
     fn leads_to(&self) -> impl Iterator<Item = usize> {
-        self.targets.iter().copied().chain(self.successors.iter())
+        self.targets.iter().chain(&self.likely).copied().chain(self.successors.iter())
     }
 }
 
@@ -227,6 +232,20 @@ impl Region {
         Some(region)
     }
 
+    /// Whether `code` at the linear address `entry` is what this region was made of.
+    pub(crate) fn is_still(&self, entry: u64, code: &mut dyn CodeView) -> bool {
+        let mut now = Self { entry, pieces: Vec::new(), pages: Vec::new(), nodes: Vec::new(), ..*self };
+        for node in self.nodes.iter().filter(|node| node.targets.is_empty()) {
+            match code.block(entry.wrapping_add(node.offset as u64)) {
+                Some(block) if (block.gpa, &block.bytes) == (node.gpa, &node.bytes) => {
+                    now.note_memory(entry, node.offset, &block);
+                }
+                _ => return false,
+            }
+        }
+        now.pages == self.pages && now.pieces == self.pieces
+    }
+
     /// A region of one node, for code that comes from nowhere.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let node = Node {
@@ -236,6 +255,7 @@ impl Region {
             successors: Successors::default(),
             read_anew: None,
             targets: Vec::new(),
+            likely: Vec::new(),
         };
         Self {
             entry: 0,
@@ -245,6 +265,27 @@ impl Region {
             pieces: Vec::new(),
             pages: Vec::new(),
         }
+    }
+
+    /// For each node whether control may come back to it without leaving the region.
+    pub(crate) fn loops(&self) -> Vec<bool> {
+        (0..self.nodes.len()).map(|node| self.is_in_loop(node)).collect()
+    }
+
+    fn is_in_loop(&self, start: usize) -> bool {
+        let mut seen = vec![false; self.nodes.len()];
+        let mut open = vec![start];
+        while let Some(node) = open.pop() {
+            for next in self.nodes[node].leads_to() {
+                if next == start {
+                    return true;
+                }
+                if !std::mem::replace(&mut seen[next], true) {
+                    open.push(next);
+                }
+            }
+        }
+        false
     }
 
     /// The nodes in an order in which all edges but those of loops lead forward (reverse postorder).
@@ -284,15 +325,32 @@ impl Region {
         predecessors
     }
 
-    /// Adds the hubs: one for all jumps of a chain, one for its returns, and one for each call.
-    fn add_hubs(&mut self, open: Vec<Open>, links: &[Link]) {
+    /// Tells the jumps that have led to few places which these are, and adds the hubs for what else is known: one for all jumps of
+    /// a chain, one for its returns, and one for each call.
+    fn add_hubs(&mut self, mut open: Vec<Open>, links: &[Link]) {
         let mut shared: Vec<(Chain, OpenKind, usize)> = Vec::new();
-        for Open { node, chain, mut targets, kind } in open {
-            if kind == OpenKind::Return {
-                targets = links[chain].recursive_returns.clone();
+        let mut of_chains: FxHashMap<Chain, Vec<usize>> = FxHashMap::default();
+        for one in &mut open {
+            match one.kind {
+                OpenKind::Return => one.targets = distinct(&links[one.chain].recursive_returns),
+                OpenKind::Call => one.targets = distinct(&one.targets),
+                OpenKind::Jump => {
+                    one.targets = distinct(&one.targets);
+                    of_chains.entry(one.chain).or_default().extend(&one.targets);
+                }
             }
+        }
+        for Open { node, chain, targets, kind } in open {
             if targets.is_empty() {
                 continue;
+            }
+            if targets.len() <= MAX_LIKELY {
+                let others = of_chains.get(&chain).map_or(0, |of_chain| distinct(of_chain).len());
+                let is_all = kind != OpenKind::Jump || others == targets.len();
+                self.nodes[node].likely.clone_from(&targets);
+                if is_all {
+                    continue;
+                }
             }
             let known = shared.iter().find(|one| (one.0, one.1) == (chain, kind));
             let hub = match known {
@@ -306,6 +364,7 @@ impl Region {
                         successors,
                         read_anew: None,
                         targets: Vec::new(),
+                        likely: Vec::new(),
                     });
                     shared.push((chain, kind, self.nodes.len() - 1));
                     self.nodes.len() - 1
@@ -384,7 +443,15 @@ impl Growth<'_> {
             }
             End::Leave => {}
         }
-        Node { offset, gpa: block.gpa, bytes: block.bytes, successors, read_anew: None, targets: Vec::new() }
+        Node {
+            offset,
+            gpa: block.gpa,
+            bytes: block.bytes,
+            successors,
+            read_anew: None,
+            targets: Vec::new(),
+            likely: Vec::new(),
+        }
     }
 
     /// The chain of a call, unless it is too deep.
@@ -433,6 +500,17 @@ impl Growth<'_> {
         self.numbers.insert((offset, chain), number);
         Some(number)
     }
+}
+
+/// Each of these once.
+fn distinct(nodes: &[usize]) -> Vec<usize> {
+    let mut distinct = Vec::with_capacity(nodes.len());
+    for &node in nodes {
+        if !distinct.contains(&node) {
+            distinct.push(node);
+        }
+    }
+    distinct
 }
 
 /// What `last` does, whose block ends at offset `next`.

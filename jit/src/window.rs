@@ -128,6 +128,7 @@ mod tests {
             successors: Successors { next, target, ..Default::default() },
             read_anew: None,
             targets: Vec::new(),
+            likely: Vec::new(),
         }
     }
 

@@ -12,7 +12,7 @@
 
 /* Multiplications, shifts and unpredictable branches in registers. */
 static uint64_t arithmetic(int thread, int threads, int rounds) {
-    uint64_t x = 88172645463325252ull + thread * 0, sum = 0;
+    uint64_t x = 88172645463325252ull, sum = 0;
     for (int i = 0; i < rounds * 100; i++) {
         x ^= x << 13, x ^= x >> 7, x ^= x << 17;
         sum += x & 64 ? x * 0x9e3779b97f4a7c15ull : x >> 3;

@@ -1,8 +1,9 @@
 //! Guest time: the host's monotonic clock while the machine runs, or a clock that is set by hand.
 
+use super::lag::Lag;
 use rx86_devices::Clock;
 use rx86_devices::lapic::TscClock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +32,47 @@ struct HostClock {
     stood_ns: AtomicU64,
     /// Since when it does.
     stands: Mutex<Option<Instant>>,
+    /// A vCPU was once kept from running; `lag` counts.
+    lags: AtomicBool,
+    lag: Mutex<Lag>,
+}
+
+impl HostClock {
+    fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            stood_ns: AtomicU64::new(0),
+            stands: Mutex::new(None),
+            lags: AtomicBool::new(false),
+            lag: Mutex::default(),
+        }
+    }
+
+    /// The time without the lag.
+    fn host_ns(&self) -> u64 {
+        let ns = self.start.elapsed().as_nanos() as u64;
+        ns.saturating_sub(self.stood_ns.load(Ordering::Relaxed))
+    }
+
+    fn now_ns(&self) -> u64 {
+        if !self.lags.load(Ordering::Relaxed) {
+            let now = self.host_ns();
+            fence(Ordering::SeqCst);
+            // Otherwise `stand_still` may have begun from an earlier time than this.
+            if !self.lags.load(Ordering::Relaxed) {
+                return now;
+            }
+        }
+        let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        lag.now(self.host_ns())
+    }
+
+    fn make_up_for(&self, waited_ns: u64) {
+        let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lags.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        lag.stand_still(self.host_ns(), waited_ns);
+    }
 }
 
 /// The date at guest time zero of a clock that is set by hand.
@@ -40,9 +82,7 @@ impl GuestClock {
     /// The host's clock; guest time zero is now.
     pub(super) fn start() -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-        let clock =
-            HostClock { start: Instant::now(), stood_ns: AtomicU64::new(0), stands: Mutex::new(None) };
-        Self { source: Source::Host(clock), unix_ns_at_start: unix }
+        Self { source: Source::Host(HostClock::start()), unix_ns_at_start: unix }
     }
 
     /// Guest time stands still until `go_on`: nobody looks at it meanwhile.
@@ -59,6 +99,14 @@ impl GuestClock {
             let since = clock.stands.lock().unwrap_or_else(PoisonError::into_inner).take();
             let stood_ns = since.map_or(0, |since| since.elapsed().as_nanos() as u64);
             clock.stood_ns.fetch_add(stood_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// A vCPU that wanted to run was kept from it by the host for so long: guest time stands still for as long from now on, and
+    /// makes up for it later.
+    pub(super) fn make_up_for(&self, waited_ns: u64) {
+        if let Source::Host(clock) = &self.source {
+            clock.make_up_for(waited_ns);
         }
     }
 
@@ -97,8 +145,7 @@ impl GuestClock {
 impl Clock for GuestClock {
     fn now_ns(&self) -> u64 {
         match &self.source {
-            Source::Host(clock) => (clock.start.elapsed().as_nanos() as u64)
-                .saturating_sub(clock.stood_ns.load(Ordering::Relaxed)),
+            Source::Host(clock) => clock.now_ns(),
             Source::Set(ns) => ns.load(Ordering::Relaxed),
         }
     }

@@ -1,6 +1,7 @@
 //! The board and a vCPU's local APIC as that vCPU sees them.
 
 use super::clock::TSC_HZ;
+use super::halt_poll::has_host_cpus_for;
 use super::shared::{Ending, Shared, lock};
 use super::stolen::StolenTime;
 use rx86_cpu::environment::{Environment, Refused};
@@ -27,12 +28,20 @@ pub(super) struct VcpuEnvironment {
     init: bool,
     sipi: Option<u8>,
     stolen: StolenTime,
+    /// How often `relax` is called before it gives the host CPU away, and how often it still will be.
+    patience: u32,
+    patience_left: u32,
 }
+
+/// Calls of `relax` in some 50 microseconds of spinning: what a lock, or the answer to an interrupt, takes at most from a vCPU
+/// that runs.
+const PATIENCE: u32 = 32;
 
 impl VcpuEnvironment {
     /// The view of vCPU `cpu`; `seed` is the machine's.
     pub(super) fn new(shared: Arc<Shared>, cpu: usize, seed: u64) -> Self {
         let lapics = lock(&shared.board).lapics();
+        let patience = if has_host_cpus_for(lapics.len()) { PATIENCE } else { 1 };
         Self {
             shared,
             lapic: lapics[cpu].clone(),
@@ -43,6 +52,8 @@ impl VcpuEnvironment {
             init: false,
             sipi: None,
             stolen: StolenTime::default(),
+            patience,
+            patience_left: patience,
         }
     }
 
@@ -231,8 +242,11 @@ impl Environment for VcpuEnvironment {
             return;
         }
         if self.shared.clock.is_by_hand() {
-            self.shared.rest(self.cpu, 0);
-        } else {
+            return self.shared.rest(self.cpu, 0);
+        }
+        self.patience_left -= 1;
+        if self.patience_left == 0 {
+            self.patience_left = self.patience;
             std::thread::yield_now();
         }
     }

@@ -9,6 +9,11 @@ const LONGEST: Duration = Duration::from_micros(100);
 /// The first look after short halts.
 const SHORTEST: Duration = Duration::from_micros(10);
 
+/// Whether each of so many vCPUs can have a host CPU for itself.
+pub(super) fn has_host_cpus_for(vcpus: usize) -> bool {
+    std::thread::available_parallelism().is_ok_and(|count| vcpus <= count.get())
+}
+
 /// One vCPU's experience.
 #[derive(Debug)]
 pub(super) struct HaltPoll {
@@ -20,8 +25,7 @@ impl HaltPoll {
     /// For one of `vcpus`. A vCPU that is alone waits for devices, which are slow; where vCPUs have no host CPU each, the
     /// one that looks takes it from the one that it waits for.
     pub(super) fn new(vcpus: usize) -> Self {
-        let host_cpus = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let is_worth_it = (2..=host_cpus).contains(&vcpus);
+        let is_worth_it = vcpus > 1 && has_host_cpus_for(vcpus);
         Self { window: Duration::ZERO, longest: if is_worth_it { LONGEST } else { Duration::ZERO } }
     }
 

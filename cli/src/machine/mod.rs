@@ -3,6 +3,7 @@
 mod clock;
 mod environment;
 mod halt_poll;
+mod lag;
 mod processor;
 mod report;
 mod run;
@@ -32,7 +33,7 @@ use rx86_cpu::op::reg;
 use rx86_cpu::state::{Segment, SegmentIndex, TableRegister, Vcpu};
 use rx86_devices::{Board, BoardConfig, IoCount};
 use rx86_firmware::{BootProtocol, BootRequest, Entry, EntryMode, SegmentImage};
-use rx86_jit::JitConfig;
+use rx86_jit::{JitConfig, Workshop};
 use rx86_softmmu::{Attention, GuestMemory};
 use shared::{Shared, lock};
 use std::sync::Arc;
@@ -154,11 +155,12 @@ impl Machine {
         let output = Output::default();
         let attentions: Vec<_> = (0..config.cpus).map(|_| Attention::default()).collect();
         let shared = board(&config, &memory, &output, &attentions);
+        let workshop = Workshop::default();
         let processors = (0..config.cpus as usize)
             .map(|number| {
                 let environment = Box::new(VcpuEnvironment::new(shared.clone(), number, config.seed));
                 let lapic = lock(&shared.board).lapic(number);
-                let engine = engine(&config, &memory, environment, &attentions[number])?;
+                let engine = engine(&config, &memory, environment, &attentions[number], &workshop)?;
                 let halt_poll = HaltPoll::new(config.cpus as usize);
                 let (shared, output) = (shared.clone(), output.clone());
                 Ok(Processor { number, engine, lapic, shared, output, halt_poll })
@@ -276,6 +278,7 @@ fn engine(
     memory: &Arc<GuestMemory>,
     environment: Box<VcpuEnvironment>,
     attention: &Attention,
+    workshop: &Workshop,
 ) -> Result<Box<dyn X86Ops>> {
     let model = &config.cpu;
     Ok(match config.engine {
@@ -287,7 +290,8 @@ fn engine(
         ))),
         Engine::Jit => {
             let cpu = Cpu::new(memory.clone(), environment, model.clone(), attention.clone());
-            let jit = JitConfig { parallel: config.cpus > 1, ..config.jit.clone() };
+            let (parallel, workshop) = (config.cpus > 1, workshop.clone());
+            let jit = JitConfig { parallel, workshop, ..config.jit.clone() };
             Box::new(rx86_jit::engine(cpu, jit)?)
         }
         Engine::Kvm => rx86_kvm::open(memory.clone(), environment, model, attention.clone())?,

@@ -4,6 +4,7 @@ use super::Outcome;
 use super::halt_poll::HaltPoll;
 use super::report::TripleFault;
 use super::shared::{EndOnPanic, Ending, Shared, lock};
+use super::stolen::Starvation;
 use crate::console::Output;
 use anyhow::anyhow;
 use rx86_cpu::backend::{Exit, ResetKind, X86Ops};
@@ -14,7 +15,7 @@ use rx86_softmmu::Attention;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Instructions between two looks at the clock: some hundred microseconds of interpretation.
 const BUDGET: u64 = 20_000;
@@ -48,8 +49,14 @@ impl Processor {
     pub(super) fn run(&mut self, mut look_after: impl FnMut(&Shared) -> Option<u64>) {
         let shared = self.shared.clone();
         let _guard = EndOnPanic(&shared);
+        let mut starvation = Starvation::begin();
         while !shared.is_ending() {
+            let began = Instant::now();
             let exit = self.engine.run(BUDGET);
+            let elapsed = began.elapsed();
+            if elapsed >= Starvation::SUSPICIOUS {
+                shared.clock.make_up_for(starvation.in_the_last(elapsed));
+            }
             lock(&self.lapic).advance(shared.clock.now_ns());
             let deadline = look_after(&shared);
             self.engine.set_a20(shared.a20.load(Ordering::Relaxed));

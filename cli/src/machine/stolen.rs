@@ -1,4 +1,6 @@
-//! How long a thread has waited for a host CPU while it could have run.
+//! How long a thread has waited for a host CPU while it could have run, for the guest to know and for its clock.
+
+use std::time::Duration;
 
 /// How long a look at the host's count is good for.
 const PERIOD_NS: u64 = 10_000_000;
@@ -19,6 +21,30 @@ impl StolenTime {
             self.ns = self.ns.max(waited_ns());
         }
         self.ns
+    }
+}
+
+/// Notices that its thread was kept from running.
+#[derive(Debug)]
+pub(super) struct Starvation {
+    waited_ns: u64,
+}
+
+impl Starvation {
+    /// What takes less is no reason to ask the host.
+    pub(super) const SUSPICIOUS: Duration = Duration::from_millis(2);
+
+    /// To be called by the thread itself.
+    pub(super) fn begin() -> Self {
+        Self { waited_ns: waited_ns() }
+    }
+
+    /// How much of `elapsed`, which has just passed, the thread waited for a host CPU.
+    pub(super) fn in_the_last(&mut self, elapsed: Duration) -> u64 {
+        let waited_ns = waited_ns();
+        let since = waited_ns.saturating_sub(self.waited_ns);
+        self.waited_ns = waited_ns;
+        since.min(elapsed.as_nanos() as u64)
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) struct Translations {
     #[serde(flatten)]
     full: Made,
     quick: Made,
+    shared: u64,
     failed: u64,
     invalidated: u64,
     revived: u64,
@@ -84,6 +85,7 @@ impl Translations {
         Self {
             full: Made::of(tier.full),
             quick: Made::of(tier.quick),
+            shared: tier.shared,
             failed: tier.failed,
             invalidated: tier.invalidated,
             revived: tier.revived,
@@ -99,6 +101,7 @@ impl fmt::Display for Translations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "translated regions   {}", self.full)?;
         writeln!(f, "translated quickly   {}", self.quick)?;
+        writeln!(f, "taken from another   {}", self.shared)?;
         writeln!(f, "not translated       {}", self.failed)?;
         let (written, revived, evicted) = (self.invalidated, self.revived, self.evicted);
         writeln!(f, "regions dropped      {written} written ({revived} used again), {evicted} evicted")?;

@@ -1,7 +1,7 @@
 //! MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS, with REP prefixes.
 //!
-//! A repeated instruction works in runs: as many elements as lie in the present pages of source and destination. After
-//! a bounded number of elements it returns to its own start, so that interrupts are seen.
+//! A repeated instruction works in runs (`crate::runs`): as many elements as lie in the present pages of source and
+//! destination. After a bounded number of elements it returns to its own start, so that interrupts are seen.
 
 use super::flags::set_sub;
 use crate::cpu::Cpu;
@@ -116,9 +116,11 @@ impl Element for Movs {
         let from = cpu.string_register(reg::RSI, op);
         let to = cpu.string_register(reg::RDI, op);
         let count = count.min(elements_in_page(from, W::BYTES)).min(elements_in_page(to, W::BYTES));
+        // A destination shortly above the source repeats what was just written: only up to there at once.
+        let distance = to.wrapping_sub(from);
+        let count = if distance < count * W::BYTES { distance / W::BYTES } else { count };
         let bytes = count * W::BYTES;
-        // A destination shortly above the source repeats what was just written; single elements do that right.
-        if count < 2 || to.wrapping_sub(from) < bytes || !cpu.copy_within_pages(from, to, bytes) {
+        if count < 2 || !cpu.copy_within_pages(from, to, bytes) {
             return 0;
         }
         cpu.advance_string(reg::RSI, op, bytes);
@@ -141,7 +143,7 @@ impl Element for Stos {
         let to = cpu.string_register(reg::RDI, op);
         let count = count.min(elements_in_page(to, W::BYTES));
         let pattern = cpu.get::<W>(reg::RAX);
-        if count < 2 || !cpu.fill_within_page(to, pattern, W::BYTES, count) {
+        if count < 2 || !cpu.fill_within_page::<W>(to, pattern, count) {
             return 0;
         }
         cpu.advance_string(reg::RDI, op, count * W::BYTES);
@@ -165,6 +167,11 @@ fn set_compare_flags<W: Width>(cpu: &mut Cpu, a: u64, b: u64) {
     set_sub::<Cpu, W>(cpu, a, b, difference);
 }
 
+/// Whether a repeated comparison ends at equal elements (REPNE) or at different ones.
+fn stops_when_equal(op: &Op) -> bool {
+    !op.has(op_flags::REP)
+}
+
 impl Element for Scas {
     const COMPARES: bool = true;
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
@@ -175,6 +182,20 @@ impl Element for Scas {
         let stride = cpu.string_stride(W::BYTES);
         cpu.advance_string(reg::RDI, op, stride);
         Ok(())
+    }
+
+    fn run<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
+        let at = cpu.string_register(reg::RDI, op);
+        let count = count.min(elements_in_page(at, W::BYTES));
+        let accumulator = cpu.get::<W>(reg::RAX);
+        if count < 2 {
+            return 0;
+        }
+        let found = cpu.scan_within_page::<W>(at, accumulator, stops_when_equal(op), count);
+        let Some((done, value)) = found else { return 0 };
+        set_compare_flags::<W>(cpu, accumulator, value);
+        cpu.advance_string(reg::RDI, op, done * W::BYTES);
+        done
     }
 }
 
@@ -190,6 +211,21 @@ impl Element for Cmps {
         cpu.advance_string(reg::RSI, op, stride);
         cpu.advance_string(reg::RDI, op, stride);
         Ok(())
+    }
+
+    fn run<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
+        let first = cpu.string_register(reg::RSI, op);
+        let second = cpu.string_register(reg::RDI, op);
+        let count = count.min(elements_in_page(first, W::BYTES)).min(elements_in_page(second, W::BYTES));
+        if count < 2 {
+            return 0;
+        }
+        let found = cpu.compare_within_pages::<W>(first, second, stops_when_equal(op), count);
+        let Some((done, a, b)) = found else { return 0 };
+        set_compare_flags::<W>(cpu, a, b);
+        cpu.advance_string(reg::RSI, op, done * W::BYTES);
+        cpu.advance_string(reg::RDI, op, done * W::BYTES);
+        done
     }
 }
 

@@ -39,13 +39,15 @@ fn fence_all(_: &mut Cpu, _: &Op) -> Result<(), Exception> {
 
 /// PAUSE: whoever spins long waits for a vCPU that may want this host CPU.
 fn pause(cpu: &mut Cpu, _: &Op) -> Result<(), Exception> {
+    std::hint::spin_loop();
     cpu.pauses += 1;
     if cpu.pauses >= PAUSES_BEFORE_YIELD {
         cpu.pauses = 0;
         cpu.env.relax();
-        if cpu.attention.peek() != 0 {
-            cpu.end_block();
-        }
+    }
+    // Whoever interrupts a vCPU that spins often waits for it.
+    if cpu.attention.peek() != 0 {
+        cpu.end_block();
     }
     Ok(())
 }

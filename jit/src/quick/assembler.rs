@@ -1,6 +1,6 @@
 //! An assembler for the x86-64 host instructions that the quick tier uses (SDM vol. 2, chapters 2 and 3 to 6).
 
-/// A host general register, as encoded.
+/// A host register: a general one as encoded, or from 16 on a vector one.
 pub(super) type Reg = u8;
 
 pub(super) const RAX: Reg = 0;
@@ -22,10 +22,12 @@ pub(super) const R15: Reg = 15;
 
 /// Conditions as encoded in Jcc, SETcc and CMOVcc.
 pub(super) mod condition {
+    pub(crate) const BELOW: u8 = 2;
     pub(crate) const ABOVE_OR_EQUAL: u8 = 3;
     pub(crate) const EQUAL: u8 = 4;
     pub(crate) const NOT_EQUAL: u8 = 5;
     pub(crate) const SIGN: u8 = 8;
+    pub(crate) const NO_PARITY: u8 = 11;
     pub(crate) const LESS: u8 = 12;
     pub(crate) const GREATER_OR_EQUAL: u8 = 13;
     pub(crate) const LESS_OR_EQUAL: u8 = 14;
@@ -93,7 +95,7 @@ impl Assembler {
         }
     }
 
-    fn byte(&mut self, byte: u8) {
+    pub(super) fn byte(&mut self, byte: u8) {
         self.code.push(byte);
     }
 
@@ -114,12 +116,12 @@ impl Assembler {
         }
     }
 
-    fn registers(&mut self, reg: Reg, rm: Reg) {
+    pub(super) fn registers(&mut self, reg: Reg, rm: Reg) {
         self.byte(0xc0 | (reg & 7) << 3 | rm & 7);
     }
 
     /// ModRM, SIB and displacement of `[base + displacement]`.
-    fn based(&mut self, reg: Reg, base: Reg, displacement: i32) {
+    pub(super) fn based(&mut self, reg: Reg, base: Reg, displacement: i32) {
         let small = i8::try_from(displacement).is_ok();
         let mode = match displacement {
             0 if base & 7 != RBP => 0,
@@ -283,6 +285,14 @@ impl Assembler {
         self.rex(true, b, 0, a, true);
         self.byte(0x85);
         self.registers(b, a);
+    }
+
+    /// Flags of the lowest byte and `mask`.
+    pub(super) fn test_low(&mut self, reg: Reg, mask: u8) {
+        self.rex(false, 0, 0, reg, true);
+        self.byte(0xf6);
+        self.registers(0, reg);
+        self.byte(mask);
     }
 
     /// `to = operation(to, count)` for a constant count.

@@ -3,7 +3,7 @@
 use super::assembler::*;
 use super::ir::{Ending, Listing, NONE, Opcode, Operation, Value};
 use super::liveness::Liveness;
-use super::registers::{OutOfPlaces, Registers, STATE, TEMPORARY, slot_offset};
+use super::registers::{OutOfPlaces, Registers, STATE, TEMPORARY, slot_offset, store};
 use super::stubs::{Stub, Stubs, TLB};
 use crate::access::Request;
 use crate::context::Call;
@@ -15,7 +15,7 @@ use std::mem::offset_of;
 pub(super) struct Emitter {
     pub(super) asm: Assembler,
     pub(super) stubs: Stubs,
-    registers: Registers,
+    pub(super) registers: Registers,
     liveness: Liveness,
     /// Instructions of the current node.
     instructions: usize,
@@ -44,10 +44,10 @@ pub(super) enum Edge {
 }
 
 /// The place in the listing that is written, and the registers that must stay.
-struct Here<'a> {
-    listing: &'a Listing,
-    at: Value,
-    locked: u16,
+pub(super) struct Here<'a> {
+    pub(super) listing: &'a Listing,
+    pub(super) at: Value,
+    locked: u32,
 }
 
 impl Emitter {
@@ -78,6 +78,9 @@ impl Emitter {
         let hot = self.asm.label();
         self.stubs.count(&mut self.asm, heat, hot, self.instructions);
         self.stubs.add(Stub::Hot { label: hot, offset: listing.starts[0], heat });
+        if listing.floating {
+            self.require_mxcsr(listing);
+        }
         for at in 0..listing.operations.len() {
             if self.liveness.live[at] {
                 let mut here = Here { listing, at: at as Value, locked: 0 };
@@ -88,13 +91,13 @@ impl Emitter {
     }
 
     /// The register of an operand, which stays until the operation is written.
-    fn operand(&mut self, here: &mut Here<'_>, value: Value) -> Result<Reg, OutOfPlaces> {
+    pub(super) fn operand(&mut self, here: &mut Here<'_>, value: Value) -> Result<Reg, OutOfPlaces> {
         let reg = self.registers.locate(&mut self.asm, &self.liveness, here.listing, value, here.locked)?;
         here.locked |= 1 << reg;
         Ok(reg)
     }
 
-    fn is_last_use(&self, here: &Here<'_>, value: Value) -> bool {
+    pub(super) fn is_last_use(&self, here: &Here<'_>, value: Value) -> bool {
         value != NONE && self.liveness.last_use[usize::from(value)] <= here.at
     }
 
@@ -106,7 +109,7 @@ impl Emitter {
     }
 
     /// A register for the result, other than the operands'.
-    fn fresh(&mut self, here: &mut Here<'_>) -> Result<Reg, OutOfPlaces> {
+    pub(super) fn fresh(&mut self, here: &mut Here<'_>) -> Result<Reg, OutOfPlaces> {
         let Here { listing, at, locked } = *here;
         let reg = self.registers.allocate(&mut self.asm, &self.liveness, listing, at, locked)?;
         here.locked |= 1 << reg;
@@ -179,6 +182,15 @@ impl Emitter {
             Opcode::Store => self.store(here, operation)?,
             Opcode::Canonical => self.canonical(here, operation)?,
             Opcode::Call => self.call(here.listing, operation),
+            Opcode::VectorZero
+            | Opcode::VectorLoad
+            | Opcode::VectorStore
+            | Opcode::Vector
+            | Opcode::Fused
+            | Opcode::VectorOfInt
+            | Opcode::IntOfVector
+            | Opcode::Order
+            | Opcode::Aligned => self.vector_operation(here, operation)?,
         }
         for operand in here.listing.operands(operation) {
             self.release(here, operand);
@@ -242,7 +254,10 @@ impl Emitter {
         self.registers.replace_slot(&mut self.asm, &self.liveness, listing, number, (value, at), locked)?;
         match (constant, from) {
             (Some(constant), _) => self.asm.store_constant(64, STATE, slot_offset(number), constant),
-            (None, Some(from)) => self.asm.store(64, STATE, slot_offset(number), from),
+            (None, Some(from)) => {
+                let is_vector = listing.is_vector(value);
+                store(&mut self.asm, is_vector, STATE, slot_offset(number), from);
+            }
             (None, None) => {}
         }
         Ok(())
@@ -418,7 +433,7 @@ impl Emitter {
     }
 
     /// The way out before an instruction.
-    fn exit(&mut self, listing: &Listing, instruction: Value) -> Label {
+    pub(super) fn exit(&mut self, listing: &Listing, instruction: Value) -> Label {
         let at = usize::from(instruction);
         if let Some(label) = self.exits[at] {
             return label;

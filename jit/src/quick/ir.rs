@@ -1,12 +1,15 @@
 //! What a node of guest code computes, as a list of operations; a value is named by the operation that computes it.
 
+use super::encoding;
+
 /// An operation's number, and its result.
 pub(super) type Value = u16;
 
 /// No operand.
 pub(super) const NONE: Value = u16::MAX;
 
-/// Places in `Vcpu` that operations read and write as 64 bits: 0 to 16 are the slots of `Vcpu::regs`.
+/// Places in `Vcpu` that operations read and write as 64 bits, or from `VECTORS` on as 128: 0 to 16 are the slots of
+/// `Vcpu::regs`.
 pub(super) mod slot {
     pub(crate) const RIP: u8 = 16;
     /// `ArithFlags::result` and `aux`.
@@ -14,7 +17,9 @@ pub(super) mod slot {
     pub(crate) const AUX: u8 = 18;
     pub(crate) const FS_BASE: u8 = 19;
     pub(crate) const GS_BASE: u8 = 20;
-    pub(crate) const COUNT: usize = 21;
+    /// Bits 0 to 127 of the 16 vector registers, then bits 128 to 255 of each.
+    pub(crate) const VECTORS: u8 = 21;
+    pub(crate) const COUNT: usize = VECTORS as usize + 32;
 }
 
 /// What is done. Operands are `a`, `b` and `c`; `constant` and `width` (in bits) are said where they matter.
@@ -60,12 +65,32 @@ pub(super) enum Opcode {
     Canonical,
     /// Executes instruction `c` by function `constant`.
     Call,
+    /// 128 zeros.
+    VectorZero,
+    /// Loads `width` bits from host address `a + constant`, with zeros above.
+    VectorLoad,
+    /// Stores the low `width` bits of vector `b` to host address `a + constant`.
+    VectorStore,
+    /// The instruction that `constant` encodes, of vectors `a`, if it has a first operand, and `b`. Bits above `width` are
+    /// those of `a`.
+    Vector,
+    /// The same of `a`, `b` and addend `c`, of which the bits above `width` are.
+    Fused,
+    /// The instruction that `constant` encodes: from integer `b`, and vector `a` if it has such an operand, a vector.
+    VectorOfInt,
+    /// The same from vector `a` to an integer.
+    IntOfVector,
+    /// Compares scalars in vectors `a` and `b` by the instruction that `constant` encodes: CF, not ZF and not PF, as bits 0
+    /// to 2.
+    Order,
+    /// Leaves unless the bits of `a` that `constant` has are clear; `c` is the instruction.
+    Aligned,
 }
 
 impl Opcode {
     /// Whether it can leave the code before its instruction is done.
     pub(super) fn may_leave(self) -> bool {
-        matches!(self, Self::Probe | Self::Canonical | Self::Call)
+        matches!(self, Self::Probe | Self::Canonical | Self::Aligned | Self::Call)
     }
 }
 
@@ -74,12 +99,21 @@ impl Opcode {
 pub(super) struct Operation {
     pub(super) opcode: Opcode,
     pub(super) width: u8,
-    /// The result's bits from this one up are zero.
+    /// The result's bits from this one up are zero; 128 for vectors.
     pub(super) bits: u8,
     pub(super) a: Value,
     pub(super) b: Value,
     pub(super) c: Value,
     pub(super) constant: u64,
+}
+
+impl Operation {
+    /// Whether it may set flags of MXCSR.
+    pub(super) fn is_floating(&self) -> bool {
+        use Opcode::{Fused, IntOfVector, Order, Vector, VectorOfInt};
+        matches!(self.opcode, Vector | Fused | VectorOfInt | IntOfVector | Order)
+            && encoding::is_floating(self.constant)
+    }
 }
 
 /// How a node ends.
@@ -104,6 +138,8 @@ pub(super) struct Listing {
     /// Where each instruction begins, from the region's first byte; and where the last one ends.
     pub(super) starts: Vec<i64>,
     pub(super) ending: Ending,
+    /// There is an operation that may set flags of MXCSR.
+    pub(super) floating: bool,
 }
 
 impl Listing {
@@ -111,7 +147,7 @@ impl Listing {
     pub(super) fn operands(&self, operation: &Operation) -> [Value; 3] {
         let Operation { opcode, a, b, c, .. } = *operation;
         match opcode {
-            Opcode::Probe | Opcode::Canonical => [a, NONE, NONE],
+            Opcode::Probe | Opcode::Canonical | Opcode::Aligned => [a, NONE, NONE],
             Opcode::Call | Opcode::Get | Opcode::Constant => [NONE; 3],
             _ => [a, b, c],
         }
@@ -120,6 +156,11 @@ impl Listing {
     /// The comparison that a condition is, if it is one.
     pub(super) fn comparison(&self, condition: Value) -> Option<&Operation> {
         self.operations.get(usize::from(condition)).filter(|operation| operation.opcode == Opcode::Compare)
+    }
+
+    /// Whether a value is a vector.
+    pub(super) fn is_vector(&self, value: Value) -> bool {
+        self.operations.get(usize::from(value)).is_some_and(|operation| operation.bits == 128)
     }
 
     pub(super) fn constant(&self, value: Value) -> Option<u64> {

@@ -32,12 +32,12 @@ impl Liveness {
                 self.live[at] = true;
             }
             match opcode {
-                Opcode::Store => self.live[at] = true,
+                Opcode::Store | Opcode::VectorStore => self.live[at] = true,
                 Opcode::Set => {
                     let slot = operation.constant as usize;
                     self.live[at] = !std::mem::replace(&mut replaced[slot], true);
                 }
-                _ => {}
+                _ => self.live[at] |= operation.is_floating(),
             }
             if !self.live[at] {
                 continue;

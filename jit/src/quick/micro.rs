@@ -10,26 +10,36 @@ use rx86_cpu::width::{W32, W64, Width};
 
 /// What is known where the listing has come to.
 #[derive(Clone, Copy)]
-struct Held {
+pub(super) struct Held {
     /// The slots of `slot`, by value.
     slots: [Value; slot::COUNT],
     /// Bit n: slot n was changed by the current instruction.
-    changed: u32,
+    changed: u64,
     /// The flags are those of `a - b` in a width.
     difference: Option<(Value, Value, u32)>,
     /// The flags that are set next are.
     next_difference: Option<(Value, Value, u32)>,
+    /// The flags are those of this ORDER.
+    pub(super) order: Value,
+    /// 128 zeros.
+    pub(super) zero: Value,
 }
 
 impl Held {
-    const NOTHING: Self =
-        Self { slots: [NONE; slot::COUNT], changed: 0, difference: None, next_difference: None };
+    const NOTHING: Self = Self {
+        slots: [NONE; slot::COUNT],
+        changed: 0,
+        difference: None,
+        next_difference: None,
+        order: NONE,
+        zero: NONE,
+    };
 }
 
 /// Lists what a node computes: implements `MicroOps`.
 pub(super) struct Recorder {
     pub(super) listing: Listing,
-    held: Held,
+    pub(super) held: Held,
     /// The first byte of the current instruction, and the one behind it, from the region's first.
     start: i64,
     end: i64,
@@ -50,7 +60,12 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new() -> Self {
         Self {
-            listing: Listing { operations: Vec::new(), starts: Vec::new(), ending: Ending::Next },
+            listing: Listing {
+                operations: Vec::new(),
+                starts: Vec::new(),
+                ending: Ending::Next,
+                floating: false,
+            },
             held: Held::NOTHING,
             start: 0,
             end: 0,
@@ -76,6 +91,7 @@ impl Recorder {
         self.listing.starts.clear();
         self.listing.starts.push(offset);
         self.listing.ending = Ending::Next;
+        self.listing.floating = false;
         self.start = offset;
         self.forget();
     }
@@ -114,13 +130,13 @@ impl Recorder {
             self.listing.ending = Ending::Next;
             return Err(untranslatable);
         }
-        for number in 0..slot::COUNT {
-            if self.held.changed >> number & 1 != 0 {
-                let value = self.held.slots[number];
-                self.list(Opcode::Set, [value, NONE, NONE], 64, number as u64);
-            }
+        let mut changed = std::mem::take(&mut self.held.changed);
+        while changed != 0 {
+            let number = changed.trailing_zeros();
+            changed &= changed - 1;
+            let value = self.held.slots[number as usize];
+            self.list(Opcode::Set, [value, NONE, NONE], 64, u64::from(number));
         }
-        self.held.changed = 0;
         self.end_instruction();
         Ok(())
     }
@@ -140,15 +156,15 @@ impl Recorder {
     }
 
     /// The current instruction's number in the node.
-    fn current(&self) -> Value {
+    pub(super) fn current(&self) -> Value {
         self.listing.starts.len() as Value - 1
     }
 
-    fn list(&mut self, opcode: Opcode, [a, b, c]: [Value; 3], width: u32, constant: u64) -> Value {
+    pub(super) fn list(&mut self, opcode: Opcode, [a, b, c]: [Value; 3], width: u32, constant: u64) -> Value {
         self.list_narrow(opcode, [a, b, c], width, constant, 64)
     }
 
-    fn list_narrow(
+    pub(super) fn list_narrow(
         &mut self,
         opcode: Opcode,
         [a, b, c]: [Value; 3],
@@ -170,15 +186,21 @@ impl Recorder {
         u32::from(self.listing.operations[usize::from(value)].bits)
     }
 
-    fn slot(&mut self, number: u8) -> Value {
+    pub(super) fn slot(&mut self, number: u8) -> Value {
         let at = usize::from(number);
         if self.held.slots[at] == NONE {
-            self.held.slots[at] = self.list(Opcode::Get, [NONE; 3], 64, u64::from(number));
+            let bits = if number >= slot::VECTORS { 128 } else { 64 };
+            self.held.slots[at] = self.list_narrow(Opcode::Get, [NONE; 3], 64, u64::from(number), bits);
         }
         self.held.slots[at]
     }
 
-    fn set_slot(&mut self, number: u8, value: Value) {
+    /// Whether a slot is known to hold a value.
+    pub(super) fn is_in_slot(&self, number: u8, value: Value) -> bool {
+        self.held.slots[usize::from(number)] == value
+    }
+
+    pub(super) fn set_slot(&mut self, number: u8, value: Value) {
         self.held.slots[usize::from(number)] = value;
         self.held.changed |= 1 << number;
     }
@@ -253,7 +275,7 @@ impl Recorder {
         }
     }
 
-    fn linear(&mut self, op: &Op, displacement: Option<Value>) -> Value {
+    pub(super) fn linear(&mut self, op: &Op, displacement: Option<Value>) -> Value {
         let mut offset = self.effective_offset(op);
         if let Some(displacement) = displacement {
             offset = self.add(offset, displacement);
@@ -314,7 +336,7 @@ impl Recorder {
         }
     }
 
-    fn compare(&mut self, condition: u8, width: u32, a: Value, b: Value) -> Value {
+    pub(super) fn compare(&mut self, condition: u8, width: u32, a: Value, b: Value) -> Value {
         self.list_narrow(Opcode::Compare, [a, b, NONE], width, u64::from(condition), 1)
     }
 }
@@ -585,6 +607,7 @@ impl MicroOps for Recorder {
         self.set_slot(slot::RESULT, flags.result);
         self.set_slot(slot::AUX, flags.aux);
         self.held.difference = self.held.next_difference.take();
+        self.held.order = NONE;
     }
 
     fn remember_flags<W: Width>(&mut self, of: FlagsOf<Value>) -> bool {
@@ -595,7 +618,7 @@ impl MicroOps for Recorder {
     }
 
     fn known_condition(&mut self, code: u8) -> Option<Value> {
-        let (a, b, width) = self.held.difference?;
+        let Some((a, b, width)) = self.held.difference else { return self.condition_of_order(code) };
         matches!(code >> 1, 1 | 2 | 3 | 6 | 7).then(|| self.compare(code, width, a, b))
     }
 

@@ -9,11 +9,14 @@
 
 mod assembler;
 mod emit;
+mod encoding;
 mod ir;
 mod liveness;
 mod micro;
 mod registers;
 mod stubs;
+mod vector;
+mod vex;
 
 use crate::calls::is_floating;
 use crate::compiler::{CompileError, Translation, check_mode};
@@ -164,6 +167,8 @@ fn is_host_known() -> bool {
     {
         std::is_x86_feature_detected!("bmi1")
             && std::is_x86_feature_detected!("bmi2")
+            && std::is_x86_feature_detected!("avx2")
+            && std::is_x86_feature_detected!("fma")
             && std::is_x86_feature_detected!("lzcnt")
             && std::is_x86_feature_detected!("popcnt")
     }

@@ -4,6 +4,7 @@ use super::assembler::*;
 use super::ir::{Listing, NONE, Opcode, Value, slot};
 use super::liveness::Liveness;
 use crate::translator::{aux_offset, register_offset, result_offset};
+use crate::vector::vector_offset;
 use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
 use std::mem::offset_of;
 
@@ -13,8 +14,11 @@ pub(super) const STATE: Reg = RBX;
 /// Holds no value from one operation to the next.
 pub(super) const TEMPORARY: Reg = R11;
 
-/// Registers that hold values, as a set.
-const ALLOCATABLE: u16 = {
+/// Vector registers, all of which hold values, as a set.
+const VECTORS: u32 = 0xffff << 16;
+
+/// General registers that hold values.
+const ALLOCATABLE: u32 = {
     let mut set = 0;
     let all = [RAX, RCX, RDX, RSI, RDI, R8, R9, R10];
     let mut at = 0;
@@ -25,8 +29,18 @@ const ALLOCATABLE: u16 = {
     set
 };
 
-/// Values that can be put aside on the stack.
-pub(super) const SPILLS: usize = 32;
+/// Integers, and vectors behind them, that can be put aside on the stack.
+const SPILLS: usize = 32;
+const VECTOR_SPILLS: usize = 16;
+
+/// The stack for that.
+pub(super) const SPILL_BYTES: i32 = spill_offset((SPILLS + VECTOR_SPILLS) as u8);
+
+const fn spill_offset(spill: u8) -> i32 {
+    let spill = spill as i32;
+    let vectors = spill - SPILLS as i32;
+    if vectors < 0 { 8 * spill } else { 8 * SPILLS as i32 + 16 * vectors }
+}
 
 /// Where a value can be loaded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +60,13 @@ const NO_REG: Reg = u8::MAX;
 #[derive(Debug)]
 pub(super) struct Registers {
     /// What each register holds.
-    holds: [Value; 16],
+    holds: [Value; 32],
     /// In which register each value is.
     place: Vec<Reg>,
     home: Vec<Home>,
     /// What each slot holds.
     owner: [Value; slot::COUNT],
-    spilled: [Value; SPILLS],
+    spilled: [Value; SPILLS + VECTOR_SPILLS],
 }
 
 /// The offset of a slot in `Vcpu`.
@@ -65,19 +79,41 @@ pub(super) fn slot_offset(number: u8) -> i32 {
         slot::AUX => aux_offset(),
         slot::FS_BASE => base(SegmentIndex::FS),
         slot::GS_BASE => base(SegmentIndex::GS),
+        slot::VECTORS.. => {
+            let vector = usize::from(number - slot::VECTORS);
+            vector_offset(vector & 15, vector / 16 * 2)
+        }
         _ => register_offset(usize::from(number)),
     };
     offset as i32
 }
 
+/// Loads a value from its home.
+fn load(asm: &mut Assembler, is_vector: bool, to: Reg, base: Reg, displacement: i32) {
+    if is_vector {
+        asm.load_vector(128, to, base, displacement)
+    } else {
+        asm.load(64, to, base, displacement)
+    }
+}
+
+/// Stores a value to its home.
+pub(super) fn store(asm: &mut Assembler, is_vector: bool, base: Reg, displacement: i32, from: Reg) {
+    if is_vector {
+        asm.store_vector(128, base, displacement, from);
+    } else {
+        asm.store(64, base, displacement, from);
+    }
+}
+
 impl Registers {
     pub(super) fn new() -> Self {
         Self {
-            holds: [NONE; 16],
+            holds: [NONE; 32],
             place: Vec::new(),
             home: Vec::new(),
             owner: [NONE; slot::COUNT],
-            spilled: [NONE; SPILLS],
+            spilled: [NONE; SPILLS + VECTOR_SPILLS],
         }
     }
 
@@ -92,9 +128,9 @@ impl Registers {
 
     /// No value is needed any more.
     pub(super) fn forget(&mut self) {
-        self.holds = [NONE; 16];
+        self.holds = [NONE; 32];
         self.owner = [NONE; slot::COUNT];
-        self.spilled = [NONE; SPILLS];
+        self.spilled = [NONE; SPILLS + VECTOR_SPILLS];
     }
 
     /// `value` is what a slot holds.
@@ -110,10 +146,11 @@ impl Registers {
         liveness: &Liveness,
         listing: &Listing,
         value: Value,
-        locked: u16,
+        locked: u32,
     ) -> Result<Reg, OutOfPlaces> {
-        let candidates = ALLOCATABLE & !locked;
-        let free = (0..16).find(|&reg| candidates >> reg & 1 != 0 && self.holds[usize::from(reg)] == NONE);
+        let all = if listing.is_vector(value) { VECTORS } else { ALLOCATABLE };
+        let candidates = all & !locked;
+        let free = (0..32).find(|&reg| candidates >> reg & 1 != 0 && self.holds[usize::from(reg)] == NONE);
         let reg = match free {
             Some(reg) => reg,
             None => self.evict(asm, liveness, listing, candidates)?,
@@ -133,21 +170,23 @@ impl Registers {
         asm: &mut Assembler,
         liveness: &Liveness,
         listing: &Listing,
-        candidates: u16,
+        candidates: u32,
     ) -> Result<Reg, OutOfPlaces> {
         let cost = |reg: Reg| {
             let value = self.holds[usize::from(reg)];
             let again = listing.constant(value).is_some() || self.home[usize::from(value)] != Home::None;
             (!again, Value::MAX - liveness.last_use[usize::from(value)])
         };
-        let candidates = (0..16).filter(|reg| candidates >> reg & 1 != 0);
+        let candidates = (0..32).filter(|reg| candidates >> reg & 1 != 0);
         let reg = candidates.min_by_key(|&reg| cost(reg)).ok_or(OutOfPlaces)?;
         let value = self.holds[usize::from(reg)];
         if cost(reg).0 {
-            let spill = self.spilled.iter().position(|&value| value == NONE).ok_or(OutOfPlaces)?;
+            let is_vector = listing.is_vector(value);
+            let places = if is_vector { SPILLS..SPILLS + VECTOR_SPILLS } else { 0..SPILLS };
+            let spill = places.into_iter().find(|&spill| self.spilled[spill] == NONE).ok_or(OutOfPlaces)?;
             self.spilled[spill] = value;
             self.home[usize::from(value)] = Home::Spill(spill as u8);
-            asm.store(64, RSP, 8 * spill as i32, reg);
+            store(asm, is_vector, RSP, spill_offset(spill as u8), reg);
         }
         self.place[usize::from(value)] = NO_REG;
         Ok(reg)
@@ -160,19 +199,20 @@ impl Registers {
         liveness: &Liveness,
         listing: &Listing,
         value: Value,
-        locked: u16,
+        locked: u32,
     ) -> Result<Reg, OutOfPlaces> {
         let place = self.place[usize::from(value)];
         if place != NO_REG {
             return Ok(place);
         }
         let reg = self.allocate(asm, liveness, listing, value, locked)?;
+        let is_vector = listing.is_vector(value);
         match (listing.operations[usize::from(value)].opcode, self.home[usize::from(value)]) {
             (Opcode::Constant, _) => {
                 asm.mov_constant(reg, listing.operations[usize::from(value)].constant);
             }
-            (_, Home::Slot(number)) => asm.load(64, reg, STATE, slot_offset(number)),
-            (_, Home::Spill(spill)) => asm.load(64, reg, RSP, 8 * i32::from(spill)),
+            (_, Home::Slot(number)) => load(asm, is_vector, reg, STATE, slot_offset(number)),
+            (_, Home::Spill(spill)) => load(asm, is_vector, reg, RSP, spill_offset(spill)),
             (_, Home::None) => unreachable!("a value that is needed is somewhere"),
         }
         Ok(reg)
@@ -210,7 +250,7 @@ impl Registers {
         listing: &Listing,
         number: u8,
         (value, at): (Value, Value),
-        locked: u16,
+        locked: u32,
     ) -> Result<(), OutOfPlaces> {
         let old = self.owner[usize::from(number)];
         if old != NONE && old != value && self.home[usize::from(old)] == Home::Slot(number) {

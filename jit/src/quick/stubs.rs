@@ -2,7 +2,7 @@
 
 use super::assembler::*;
 use super::ir::slot;
-use super::registers::{SPILLS, STATE, TEMPORARY, slot_offset};
+use super::registers::{SPILL_BYTES, STATE, TEMPORARY, slot_offset};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
 use std::mem::offset_of;
@@ -17,7 +17,7 @@ const HEATS: Reg = R12;
 const REMAINING: Reg = R14;
 
 /// The stack that code uses: places for values, and what makes it aligned for calls.
-const FRAME: i32 = 8 * SPILLS as i32 + 8;
+const FRAME: i32 = SPILL_BYTES + 8;
 
 /// Code that is written behind the nodes'.
 #[derive(Clone, Copy)]
@@ -30,6 +30,8 @@ pub(super) enum Stub {
     Hot { label: Label, offset: i64, heat: u32 },
     /// Asks for the host address of `linear`, for `to`.
     SlowAccess { label: Label, back: Label, linear: Reg, request: u64, to: Reg, exit: Label },
+    /// Makes MXCSR the guest's.
+    LoadMxcsr { label: Label, back: Label, exit: Label },
     /// A function has not just done its instruction. `undo` counts that one.
     NotDone { label: Label, undo: i32 },
 }
@@ -109,6 +111,12 @@ impl Stubs {
         asm.call_memory(CONTEXT, field(offset_of!(JitContext, call)));
         asm.test(RAX, RAX);
         asm.jump_if(condition::NOT_EQUAL, not_done);
+    }
+
+    /// Goes to `load` unless MXCSR is the guest's.
+    pub(super) fn check_mxcsr(&mut self, asm: &mut Assembler, load: Label) {
+        asm.alu_memory(Alu::Cmp, 64, CONTEXT, field(offset_of!(JitContext, mxcsr_loaded)), 0);
+        asm.jump_if(condition::EQUAL, load);
     }
 
     fn add_offset(&mut self, asm: &mut Assembler, reg: Reg, offset: i64) {
@@ -192,6 +200,14 @@ impl Stubs {
                 asm.exchange(RDI, CONTEXT);
                 asm.load(64, to, CONTEXT, field(offset_of!(JitContext, host)));
                 asm.test(to, to);
+                asm.jump_if(condition::NOT_EQUAL, back);
+                asm.jump(exit);
+            }
+            Stub::LoadMxcsr { label, back, exit } => {
+                asm.bind(label);
+                asm.mov(RDI, CONTEXT);
+                asm.call_memory(CONTEXT, field(offset_of!(JitContext, load_mxcsr)));
+                asm.test(RAX, RAX);
                 asm.jump_if(condition::NOT_EQUAL, back);
                 asm.jump(exit);
             }

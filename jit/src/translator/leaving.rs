@@ -39,6 +39,8 @@ impl<'a> Translator<'a> {
 
     /// Ends the function: emits the ways out.
     pub(crate) fn finish(mut self) -> FunctionBuilder<'a> {
+        let first = self.nodes[0].0;
+        self.end_hints(first);
         let reaching = self.reaching();
         for leave in std::mem::take(&mut self.leaves) {
             self.builder.switch_to_block(leave.block);

@@ -8,7 +8,10 @@ mod values;
 
 use crate::access::NodeGroups;
 use crate::context::{JitContext, LeaveKind};
+use crate::divide::Division;
+use crate::hints::PageHints;
 use crate::order::MemoryOrder;
+use crate::steady::Sites;
 use crate::vector::plan::Plan;
 use crate::vector::{DirtyVectors, HeldVectors, HostVectors, Vectors};
 use crate::window::StackWindow;
@@ -190,8 +193,11 @@ pub(crate) struct Translator<'a> {
     pub(crate) groups: NodeGroups,
     /// The host address of the region's stack window, if it has one.
     pub(crate) window: Option<Value>,
-    /// The window may not be where it was: what has been translated is wrong.
-    pub(crate) window_is_lost: bool,
+    pub(crate) hints: PageHints,
+    /// Unsigned divisions so far.
+    pub(crate) divisions: Vec<Division>,
+    /// An instruction may change the mapping: a window or hints would be wrong behind it.
+    pub(crate) mapping_changes: bool,
     pub(crate) order: MemoryOrder,
     /// There was no access to guest RAM since the last barrier.
     pub(crate) fenced: bool,
@@ -276,7 +282,9 @@ impl<'a> Translator<'a> {
             leaves: Vec::new(),
             groups: NodeGroups::default(),
             window: None,
-            window_is_lost: false,
+            hints: PageHints::default(),
+            divisions: Vec::new(),
+            mapping_changes: false,
             order,
             fenced: false,
             in_sti_shadow: false,
@@ -288,13 +296,18 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Goes on to the first node.
-    pub(crate) fn begin(&mut self, window: Option<&StackWindow>) {
+    /// Goes on to the first node. `sites`: for each node what may use hints; empty for nothing.
+    pub(crate) fn begin(&mut self, window: Option<&StackWindow>, sites: Vec<Sites>) {
         if let Some(window) = window {
             self.prove_window(window);
         }
-        let first = self.nodes[0].0;
-        self.builder.ins().jump(first, &[]);
+        self.hints = PageHints::new(sites);
+        self.begin_hints();
+    }
+
+    /// Whether what has been translated rests on a mapping that may change on the way.
+    pub(crate) fn trusts_too_much(&self) -> bool {
+        self.mapping_changes && (self.window.is_some() || self.hints.is_used())
     }
 }
 

@@ -23,6 +23,7 @@ impl Translator<'_> {
             _ => Held::NOTHING,
         };
         self.node = node;
+        self.hints.begin_node(node);
         self.start = offset;
         self.retired = 0;
         self.ending = Ending::Next;
@@ -51,6 +52,7 @@ impl Translator<'_> {
 
     pub(crate) fn begin_instruction(&mut self, op: &Op) {
         self.before = self.held;
+        self.hints.begin_instruction(op);
         self.side_exit = None;
         self.end = self.start + i64::from(op.length);
     }
@@ -60,6 +62,7 @@ impl Translator<'_> {
         self.start = self.end;
         self.retired += 1;
         self.groups.next_instruction();
+        self.hints.next_instruction();
         if std::mem::take(&mut self.in_sti_shadow) {
             self.end_sti_shadow();
         }
@@ -68,6 +71,7 @@ impl Translator<'_> {
     /// Goes on to the next instruction of a run, whose side exits lead to before its first.
     pub(crate) fn continue_run(&mut self, op: &Op) {
         self.groups.next_instruction();
+        self.hints.next_instruction();
         self.end += i64::from(op.length);
     }
 
@@ -100,7 +104,12 @@ impl Translator<'_> {
     }
 
     /// Ends a node: counts its instructions, keeps what it knows, and goes to where it leads.
-    pub(crate) fn end_node(&mut self, successors: &Successors, offset_of_node: impl Fn(usize) -> i64) {
+    pub(crate) fn end_node(
+        &mut self,
+        successors: &Successors,
+        likely: &[usize],
+        offset_of_node: impl Fn(usize) -> i64,
+    ) {
         let remaining = self.builder.use_var(self.remaining);
         let remaining = self.add_constant(remaining, u64::from(self.retired).wrapping_neg());
         self.builder.def_var(self.remaining, remaining);
@@ -132,7 +141,7 @@ impl Translator<'_> {
                 let next = self.edge(successors.next, next, &offset_of_node);
                 self.builder.ins().brif(condition, target, &[], next, &[]);
             }
-            Ending::Target(target) => self.end_at(target, successors, &offset_of_node),
+            Ending::Target(target) => self.end_at(target, successors, likely, &offset_of_node),
         }
     }
 
@@ -147,7 +156,13 @@ impl Translator<'_> {
     }
 
     /// Ends the node at `target`: a direct jump or call, a return to where the call was, or whatever it turns out to be.
-    fn end_at(&mut self, target: Value, successors: &Successors, offset_of_node: &impl Fn(usize) -> i64) {
+    fn end_at(
+        &mut self,
+        target: Value,
+        successors: &Successors,
+        likely: &[usize],
+        offset_of_node: &impl Fn(usize) -> i64,
+    ) {
         if let Some(offset) = self.static_offset(target) {
             let block = self.edge(successors.target, offset, offset_of_node);
             self.builder.ins().jump(block, &[]);
@@ -162,6 +177,7 @@ impl Translator<'_> {
             self.builder.ins().brif(returns, here, &[], elsewhere, &[]);
             self.builder.switch_to_block(elsewhere);
         }
+        self.go_where_likely(target, likely, offset_of_node);
         // Only a return changes what the hub could not undo.
         let stack = usize::from(reg::RSP);
         let undone = self.before.registers[stack] == self.held.registers[stack];
@@ -185,6 +201,37 @@ impl Translator<'_> {
             return;
         }
         self.leave_now(Place::Address(target), LeaveKind::Next);
+    }
+
+    /// Goes to one of these nodes if `target` is there, and there is budget left.
+    fn go_where_likely(&mut self, target: Value, likely: &[usize], offset_of_node: &impl Fn(usize) -> i64) {
+        if likely.is_empty() {
+            return;
+        }
+        let [compare, other] = [(); 2].map(|()| self.builder.create_block());
+        self.builder.set_cold_block(other);
+        // A jump may lead back.
+        let remaining = self.builder.use_var(self.remaining);
+        let goes_on = self.builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, remaining, 0);
+        self.builder.ins().brif(goes_on, compare, &[], other, &[]);
+        self.builder.switch_to_block(compare);
+        let distance = (likely.len() > 1).then(|| self.builder.ins().isub(target, self.entry_rip));
+        for (at, &node) in likely.iter().enumerate() {
+            let offset = offset_of_node(node);
+            let is_there = match distance {
+                Some(distance) => self.builder.ins().icmp_imm_s(IntCC::Equal, distance, offset),
+                None => {
+                    let expected = self.rip_at(offset);
+                    self.builder.ins().icmp(IntCC::Equal, target, expected)
+                }
+            };
+            self.note_extent(offset);
+            self.reached[node] = true;
+            let is_last = at + 1 == likely.len();
+            let next = if is_last { other } else { self.builder.create_block() };
+            self.builder.ins().brif(is_there, self.nodes[node].0, &[], next, &[]);
+            self.builder.switch_to_block(next);
+        }
     }
 
     /// The block through which the current node goes on at `offset`: the node there, or a way out of the region. A way back

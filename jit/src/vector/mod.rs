@@ -28,6 +28,7 @@ mod registers;
 use cranelift_codegen::ir::{Inst, Value};
 use cranelift_frontend::Variable;
 use plan::Plan;
+pub(crate) use registers::vector_offset;
 
 /// What a node knows of an XMM register.
 #[derive(Clone, Copy)]

@@ -49,6 +49,7 @@ fn encode(x87: &X87) -> Image {
     image
 }
 
+#[cfg(target_arch = "x86_64")]
 fn decode(image: &Image, x87: &mut X87) {
     let word = |i: usize| u16::from_le_bytes([image[4 * i], image[4 * i + 1]]);
     (x87.control, x87.status) = (word(0), word(1));
