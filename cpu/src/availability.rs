@@ -1,7 +1,7 @@
 //! Which instructions the mode and the CPU model offer: the #UD and #NM rules that need no operand values.
 
 use crate::exception::Exception;
-use crate::features::CpuModel;
+use crate::features::{CpuModel, Feature};
 use crate::mode::ModeKey;
 use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic};
 
@@ -17,6 +17,19 @@ enum Unit {
 
 /// `Ok` if the instruction may execute; else #UD or #NM (SDM vol. 3, 2.5, 13.1 and the instructions' own tables).
 pub fn check(instruction: &Instruction, mode: ModeKey, model: &CpuModel) -> Result<(), Exception> {
+    // Most instructions are of those that all 64-bit processors have.
+    let is_basic = match instruction.cpuid_features() {
+        [CpuidFeature::INTEL8086 | CpuidFeature::INTEL386] => true,
+        [CpuidFeature::X64] => model.has(Feature::Lm),
+        _ => false,
+    };
+    if is_basic
+        && mode.has(ModeKey::LONG64)
+        && !instruction.is_invalid()
+        && instruction.mnemonic() != Mnemonic::Wait
+    {
+        return Ok(());
+    }
     let real_or_vm86 = !mode.has(ModeKey::PROTECTED) || mode.has(ModeKey::VM86);
     if instruction.is_invalid()
         || !model.allows(instruction)

@@ -53,24 +53,68 @@ pub fn decode<M: VectorOps>(
     mode: ModeKey,
     model: &CpuModel,
 ) -> Result<Decoded<M>, DecodeFailure> {
-    decode_with(bytes, mode, model, |_, _| ()).map(|(decoded, ())| decoded)
+    Decoding::new(bytes, mode, model).decode(model)
 }
 
-/// The same for `Cpu`, with the meaning for another engine `M`, if the instruction has been written in micro-operations.
-pub fn decode_for<M: VectorOps>(
-    bytes: &[u8],
+/// Decodes one instruction after the other; the first of them as `decode` does.
+pub struct Decoding<'a> {
+    bytes: &'a [u8],
     mode: ModeKey,
-    model: &CpuModel,
-) -> Result<(Decoded<Cpu>, Option<Meaning<M>>), DecodeFailure> {
-    let (decoded, meaning) = decode_with(bytes, mode, model, |instruction, op| {
-        integer::select::<M>(instruction, op).or_else(|| simd::select_meaning::<M>(instruction))
-    })?;
-    // Not one that raises an exception instead.
-    let meaning = meaning.filter(|_| matches!(decoded.semantics, Semantics::Inline(_)));
-    Ok((decoded, meaning))
+    decoder: Decoder<'a>,
 }
 
-fn decode_with<M: VectorOps, R>(
+impl<'a> Decoding<'a> {
+    /// Of the code in `bytes`.
+    pub fn new(bytes: &'a [u8], mode: ModeKey, model: &CpuModel) -> Self {
+        let decoder = Decoder::with_ip(mode.code_bits(), bytes, 0, model.decoder_options());
+        Self { bytes, mode, decoder }
+    }
+
+    /// The bytes that are left.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.decoder.position()..]
+    }
+
+    /// Decodes the next instruction. After a failure, there is none.
+    pub fn decode<M: VectorOps>(&mut self, model: &CpuModel) -> Result<Decoded<M>, DecodeFailure> {
+        self.decode_with(model, |_, _| ()).map(|(decoded, ())| decoded)
+    }
+
+    /// The same for `Cpu`, with the meaning for another engine `M`, if the instruction has been written in micro-operations.
+    pub fn decode_for<M: VectorOps>(
+        &mut self,
+        model: &CpuModel,
+    ) -> Result<(Decoded<Cpu>, Option<Meaning<M>>), DecodeFailure> {
+        let (decoded, meaning) = self.decode_with(model, |instruction, op| {
+            integer::select::<M>(instruction, op).or_else(|| simd::select_meaning::<M>(instruction))
+        })?;
+        // Not one that raises an exception instead.
+        let meaning = meaning.filter(|_| matches!(decoded.semantics, Semantics::Inline(_)));
+        Ok((decoded, meaning))
+    }
+
+    fn decode_with<M: VectorOps, R>(
+        &mut self,
+        model: &CpuModel,
+        also: impl FnOnce(&Instruction, &Op) -> R,
+    ) -> Result<(Decoded<M>, R), DecodeFailure> {
+        let rest = self.rest();
+        // Displacements are from there.
+        self.decoder.set_ip(0);
+        let instruction = self.decoder.decode();
+        if !instruction.is_invalid() {
+            return Ok(complete(&instruction, rest, self.mode, model, also));
+        }
+        let (decoded, also) = decode_invalid(rest, self.mode, model, also)?;
+        let position = self.bytes.len() - rest.len() + usize::from(decoded.op.length);
+        self.decoder.set_position(position).map_err(|_| DecodeFailure::NeedMoreBytes)?;
+        Ok((decoded, also))
+    }
+}
+
+/// Decodes an instruction that is not valid, or whose bytes end before it does.
+#[cold]
+fn decode_invalid<M: VectorOps, R>(
     bytes: &[u8],
     mode: ModeKey,
     model: &CpuModel,
@@ -89,14 +133,25 @@ fn decode_with<M: VectorOps, R>(
     if instruction.is_invalid() && bytes.len() == MAX_INSTRUCTION_BYTES && is_cut_short(bytes, mode, model) {
         return Err(DecodeFailure::TooLong);
     }
-    let op = compact(&instruction, &bytes[..instruction.len()], mode);
-    let (semantics, contained) = match availability::check(&instruction, mode, model) {
-        Ok(()) => meaning(&instruction, &op),
+    Ok(complete(&instruction, bytes, mode, model, also))
+}
+
+/// What `instruction`, decoded from the start of `bytes`, is to an engine.
+fn complete<M: VectorOps, R>(
+    instruction: &Instruction,
+    bytes: &[u8],
+    mode: ModeKey,
+    model: &CpuModel,
+    also: impl FnOnce(&Instruction, &Op) -> R,
+) -> (Decoded<M>, R) {
+    let op = compact(instruction, &bytes[..instruction.len()], mode);
+    let (semantics, contained) = match availability::check(instruction, mode, model) {
+        Ok(()) => meaning(instruction, &op),
         Err(exception) => (Semantics::Hard(raiser(exception)), false),
     };
     let ends_block = instruction.is_invalid() || instruction.flow_control() != FlowControl::Next;
-    let also = also(&instruction, &op);
-    Ok((Decoded { op, semantics, ends_block, contained }, also))
+    let also = also(instruction, &op);
+    (Decoded { op, semantics, ends_block, contained }, also)
 }
 
 /// Whether 15 bytes end before their instruction does. iced-x86 tells that only of fewer bytes, so one prefix is left out:

@@ -130,7 +130,7 @@ impl CompiledBlock {
         heat.number(0, self.mode);
         let heats = heat.as_mut_ptr();
         let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, BUDGET, false);
-        let kind = match leave_kind(self.thunks.enter(&mut context, &self.code, &self.calls)) {
+        let kind = match leave_kind(self.thunks.enter(&mut context, self.code.start, self.calls.as_ptr())) {
             LeaveKind::Next | LeaveKind::Engine | LeaveKind::Hot => ExitKind::Next,
             LeaveKind::Interpret => ExitKind::Interpret,
             LeaveKind::Exception => context.take_exception().map_or(ExitKind::Interpret, ExitKind::Exception),

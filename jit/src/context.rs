@@ -8,6 +8,7 @@
 use crate::access::{Kind, Request};
 use crate::exits::Refusal;
 use crate::hints::{HINTS, PageHint};
+use crate::installed::Directory;
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::mxcsr;
 use crate::shape::{Shape, settle};
@@ -113,8 +114,14 @@ pub(crate) struct JitContext {
     pub(crate) flags_left: u64,
     /// What the translation that executes remembers of its accesses.
     pub(crate) hints: [PageHint; HINTS],
+    /// What `dispatch` goes on through when the jump cache does not know RIP.
+    pub(crate) look_up: *const u8,
+    /// What the thunk at `look_up` calls: the host code that goes on at RIP, or zero. Its `Call`s are at `calls`.
+    pub(crate) look_up_function: extern "C" fn(*mut JitContext) -> u64,
     host_mxcsr: u32,
     cpu: *mut Cpu,
+    /// Where translations are looked up; may be null.
+    directory: *mut Directory,
     /// An instruction that changes the mode need not lead back to the engine.
     chains: bool,
     exception: Option<Exception>,
@@ -155,6 +162,8 @@ impl JitContext {
             slow_access: thunks.slow_access(),
             load_x87: thunks.load_x87(),
             dispatch: thunks.dispatch(),
+            look_up: thunks.look_up(),
+            look_up_function,
             attention,
             jumps,
             tags,
@@ -179,15 +188,16 @@ impl JitContext {
             hints: [PageHint::default(); HINTS],
             host_mxcsr: 0,
             cpu,
+            directory: std::ptr::null_mut(),
             exception: None,
             group_missed: false,
             refusal: None,
         }
     }
 
-    /// The tag of a jump to `rip`.
-    pub(crate) fn tag_at(&self, rip: u64) -> u64 {
-        self.tags[(rip >> 63) as usize]
+    /// What the jump cache does not know may be found in `directory`, which nobody else uses while translations execute.
+    pub(crate) fn look_up_in(&mut self, directory: &mut Directory) {
+        self.directory = directory;
     }
 
     /// The exception that a function raised.
@@ -249,9 +259,38 @@ extern "C" fn load_mxcsr(context: *mut JitContext) -> u64 {
     1
 }
 
+/// Looks for the translation that goes on at RIP, which the jump cache does not know: the host address of its code, or zero.
+extern "C" fn look_up_function(context: *mut JitContext) -> u64 {
+    // SAFETY: as in `slow_access_function`.
+    let (context, cpu) = unsafe { (&mut *context, &mut *(*context).cpu) };
+    // SAFETY: `look_up_in` was given it, and nobody else uses it meanwhile.
+    let Some(directory) = (unsafe { context.directory.as_mut() }) else { return 0 };
+    let rip = cpu.state.rip();
+    if context.tags[(rip >> 63) as usize] == NO_TAG || !cpu.is_canonical(rip) {
+        return 0;
+    }
+    let known = cpu.mmu.gpa_for_fetch(rip);
+    let Some(gpa) = known.or_else(|| Some(cpu.mmu.translate(rip, Access::Fetch).ok()?.gpa)) else { return 0 };
+    // Fetching may have changed them.
+    context.tags = tags_of(cpu);
+    let found = directory.jumps.retag(rip, context.tags[(rip >> 63) as usize], gpa).or_else(|| {
+        let entry = directory.find(gpa, cpu.mode()).and_then(|id| directory.enter(id, cpu).ok());
+        context.tags = tags_of(cpu);
+        entry
+    });
+    let Some((code, calls)) = found else { return 0 };
+    context.calls = calls;
+    code.expose_provenance() as u64
+}
+
 /// The mapping and mode of `cpu`, as the jump cache's entries have them.
 fn tags_of(cpu: &Cpu) -> [u64; 2] {
-    [0, u64::MAX].map(|linear| cpu.mmu.generation(linear) << 16 | u64::from(cpu.mode().0))
+    [0, u64::MAX].map(|linear| tag_of(cpu, linear))
+}
+
+/// That at a linear address.
+pub(crate) fn tag_of(cpu: &Cpu, linear: u64) -> u64 {
+    cpu.mmu.generation(linear) << 16 | u64::from(cpu.mode().0)
 }
 
 /// The TLB's entries in use.

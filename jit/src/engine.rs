@@ -1,12 +1,12 @@
 //! The JIT as the interpreter's hot tier: which code is translated when, and how translations are kept and entered.
 
-use crate::code::{CodeArena, HostCode, Segment};
-use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
-use crate::context::{Call, JitContext, LeaveKind, place_calls};
+use crate::code::{CodeArena, Segment};
+use crate::compiler::{CompileError, Compiler, Translation, leave_kind};
+use crate::context::{JitContext, LeaveKind, place_calls};
 use crate::dump::Installation;
 use crate::exits;
 use crate::heat::Heat;
-use crate::jumps::JumpCache;
+use crate::installed::{Directory, Installed, NoEntry};
 use crate::pending::{Pending, PendingRegions, overlaps};
 use crate::quick::QuickCompiler;
 use crate::region::{Limits, Region};
@@ -22,7 +22,6 @@ use rx86_cpu::features::CpuModel;
 use rx86_cpu::interp::Interpreter;
 use rx86_cpu::interp::tier::{CodeView, HotBlock, HotTier, TierExit, TranslationId};
 use rx86_cpu::mode::ModeKey;
-use rx86_softmmu::Access;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,31 +59,6 @@ impl Default for JitConfig {
     }
 }
 
-/// A translation that can be entered.
-struct Installed {
-    /// By the quick tier, with these counters.
-    quick: Option<Box<[u32]>>,
-    code: HostCode,
-    calls: Box<[Call]>,
-    extent: (i64, i64),
-    gpa: u64,
-    mode: ModeKey,
-    source: Source,
-    read_anew: Vec<ReadAnew>,
-    /// Pages beyond the entry's: distance in pages, and the physical page it must be.
-    pages: Box<[(i64, u64)]>,
-    /// The mapping (`Mmu::generation`) and the entry's address for which `pages` were last found right.
-    checked: Option<(u64, u64)>,
-    /// How often accesses were left to the interpreter only because they were looked up together.
-    group_misses: u32,
-    /// It waits in `Rewritten`.
-    is_parked: bool,
-    /// The code has a stack window.
-    windowed: bool,
-    /// The RIPs at which the jump cache may know it, the latest last.
-    remembered: Vec<u64>,
-}
-
 /// The part of the code cache that is for quick translations: one over this.
 const QUICK_SHARE: usize = 5;
 
@@ -104,11 +78,8 @@ pub struct Jit {
     arena: CodeArena,
     /// Quick translations come and go more often, and are soon made again: they have a part of the code cache for themselves.
     quick_arena: CodeArena,
-    jumps: JumpCache,
-    /// By `TranslationId - 1`.
-    installed: Vec<Option<Box<Installed>>>,
+    directory: Directory,
     model: CpuModel,
-    by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     by_page: FxHashMap<u64, Vec<TranslationId>>,
     pending: PendingRegions,
     next_job: u64,
@@ -152,10 +123,8 @@ impl Jit {
             thunks,
             arena: CodeArena::new(config.code_cache_bytes - config.code_cache_bytes / QUICK_SHARE)?,
             quick_arena: CodeArena::new(config.code_cache_bytes / QUICK_SHARE)?,
-            jumps: JumpCache::new(),
-            installed: Vec::new(),
+            directory: Directory::new(),
             model: cpu.model.clone(),
-            by_entry: FxHashMap::default(),
             by_page: FxHashMap::default(),
             pending: PendingRegions::default(),
             next_job: 0,
@@ -179,9 +148,9 @@ impl Jit {
         }
         let code = self.arena_for(quick.is_some()).add(&translation.code).ok()??;
         place_calls(&mut translation.calls, code.start);
-        let id = TranslationId::new(u32::try_from(self.installed.len()).ok()?.checked_add(1)?)?;
+        let id = self.directory.next_id()?;
         let Pending { gpa, mode, region } = pending;
-        if let Some(&replaced) = self.by_entry.get(&(gpa, mode)) {
+        if let Some(replaced) = self.directory.find(gpa, mode) {
             self.remove(replaced);
         }
         let stats = if quick.is_some() { &mut self.stats.quick } else { &mut self.stats.full };
@@ -204,8 +173,7 @@ impl Jit {
             Some(_) => Source::of(&region, &translation.read_anew),
             None => Source::places_of(&region),
         };
-        self.link(id, gpa, mode, &source.pieces);
-        self.installed.push(Some(Box::new(Installed {
+        self.directory.push(Installed {
             quick,
             code,
             calls: translation.calls,
@@ -220,19 +188,22 @@ impl Jit {
             is_parked: false,
             windowed: translation.windowed,
             remembered: Vec::new(),
-        })));
+            latest: None,
+        });
+        self.link(id);
         Some((gpa, mode, id))
     }
 
     /// Makes a translation one that is found.
-    fn link(&mut self, id: TranslationId, gpa: u64, mode: ModeKey, pieces: &[(u64, u64)]) {
-        for &(piece, _) in pieces {
+    fn link(&mut self, id: TranslationId) {
+        let Some(installed) = self.directory.get(id) else { return };
+        for &(piece, _) in &installed.source.pieces {
             let ids = self.by_page.entry(piece >> 12).or_default();
             if ids.last() != Some(&id) {
                 ids.push(id);
             }
         }
-        self.by_entry.insert((gpa, mode), id);
+        self.directory.link(id);
     }
 
     fn arena_for(&mut self, quick: bool) -> &mut CodeArena {
@@ -241,11 +212,9 @@ impl Jit {
 
     /// Drops the translations of a segment of either arena.
     fn evict(&mut self, segment: Segment, quick: bool) {
-        let is_in = |slot: &Option<Box<Installed>>| {
-            slot.as_ref().is_some_and(|one| one.code.segment == segment && one.quick.is_some() == quick)
-        };
-        let ids = (1..).map_while(TranslationId::new).zip(&self.installed);
-        let evicted: Vec<TranslationId> = ids.filter(|(_, slot)| is_in(slot)).map(|(id, _)| id).collect();
+        let is_in = |one: &Installed| one.code.segment == segment && one.quick.is_some() == quick;
+        let all = self.directory.iter();
+        let evicted: Vec<TranslationId> = all.filter(|(_, one)| is_in(one)).map(|(id, _)| id).collect();
         self.stats.evicted += evicted.len() as u64;
         for id in evicted {
             self.remove(id);
@@ -258,7 +227,7 @@ impl Jit {
         let Some(gpa) = cpu.mmu.gpa_for_fetch(cpu.state.rip()) else { return };
         let ids = self.by_page.get(&(gpa >> 12)).cloned().unwrap_or_default();
         for id in ids {
-            let Some(Some(installed)) = self.installed.get_mut(id.get() as usize - 1) else { continue };
+            let Some(installed) = self.directory.get_mut(id) else { continue };
             if installed.quick.is_some() || !overlaps(&installed.source.pieces, gpa, 1) {
                 continue;
             }
@@ -272,8 +241,7 @@ impl Jit {
     }
 
     fn translation_of(&self, gpa: u64, mode: ModeKey) -> Option<&Installed> {
-        let id = self.by_entry.get(&(gpa, mode))?;
-        self.installed.get(id.get() as usize - 1)?.as_deref()
+        self.directory.get(self.directory.find(gpa, mode)?)
     }
 
     fn warm<'a>(&'a self, code: &'a mut dyn CodeView, mode: ModeKey) -> Warm<'a> {
@@ -347,12 +315,11 @@ impl Jit {
     }
 
     fn remove(&mut self, id: TranslationId) {
-        let Some(mut gone) = self.installed[id.get() as usize - 1].take() else { return };
+        self.unlink(id);
+        let Some(gone) = self.directory.take(id) else { return };
         if gone.is_parked {
             self.rewritten.unpark(gone.gpa, gone.mode, id);
-            return;
         }
-        self.unlink(id, &mut gone);
         if gone.quick.is_none() {
             self.heat.give_back(gone.gpa, gone.mode);
         }
@@ -360,28 +327,23 @@ impl Jit {
 
     /// A translation whose code was written: it goes, or waits for its code to be what it was.
     fn retire(&mut self, id: TranslationId) {
-        let slot = id.get() as usize - 1;
-        let Some(mut installed) = self.installed[slot].take_if(|installed| installed.source.is_kept()) else {
+        self.unlink(id);
+        let Some(installed) = self.directory.get_mut(id).filter(|installed| installed.source.is_kept())
+        else {
             self.remove(id);
             return;
         };
-        self.unlink(id, &mut installed);
         installed.is_parked = true;
         let (gpa, mode) = (installed.gpa, installed.mode);
-        self.installed[slot] = Some(installed);
         if let Some(given_up) = self.rewritten.park(gpa, mode, id) {
             self.remove(given_up);
         }
     }
 
     /// Makes a translation one that nobody finds.
-    fn unlink(&mut self, id: TranslationId, gone: &mut Installed) {
-        for rip in gone.remembered.drain(..) {
-            self.jumps.forget(rip, &gone.code);
-        }
-        if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
-            self.by_entry.remove(&(gone.gpa, gone.mode));
-        }
+    fn unlink(&mut self, id: TranslationId) {
+        self.directory.unlink(id);
+        let Some(gone) = self.directory.get(id) else { return };
         for &(gpa, _) in &gone.source.pieces {
             if let Some(ids) = self.by_page.get_mut(&(gpa >> 12)) {
                 ids.retain(|&other| other != id);
@@ -417,44 +379,6 @@ impl CodeView for Warm<'_> {
     }
 }
 
-impl Installed {
-    /// Whether the code may be entered at RIP in the current mapping: its other pages are where they were when it was
-    /// translated, and what it jumps to unchecked is canonical.
-    #[inline]
-    fn fits(&mut self, cpu: &mut Cpu) -> bool {
-        let rip = cpu.state.rip();
-        let key = (cpu.mmu.generation(rip), rip);
-        self.checked == Some(key) || self.check(cpu, key)
-    }
-
-    /// The jump cache is about to know the translation at `rip`, and no longer at the first of many others.
-    #[cold]
-    fn note_remembered(&mut self, rip: u64, jumps: &mut JumpCache) {
-        const MOST: usize = 8;
-        if self.remembered.len() >= MOST {
-            jumps.forget(self.remembered.remove(0), &self.code);
-        }
-        self.remembered.push(rip);
-    }
-
-    #[cold]
-    fn check(&mut self, cpu: &mut Cpu, key: (u64, u64)) -> bool {
-        let rip = key.1;
-        if !is_extent_canonical(cpu, self.extent) {
-            return false;
-        }
-        for &(distance, page) in &self.pages {
-            let linear = (rip & !0xfff).wrapping_add((distance as u64) << 12);
-            match cpu.mmu.translate(linear, Access::Fetch) {
-                Ok(target) if target.gpa >> 12 == page => {}
-                _ => return false,
-            }
-        }
-        self.checked = (cpu.mmu.generation(rip) == key.0).then_some(key);
-        self.checked.is_some()
-    }
-}
-
 impl HotTier for Jit {
     const NAME: &'static str = "jit";
     const ACTIVE: bool = true;
@@ -468,7 +392,7 @@ impl HotTier for Jit {
     }
 
     fn stats(&self) -> TierStats {
-        self.stats
+        TierStats { refused_entries: self.directory.refused, ..self.stats }
     }
 
     fn translate(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
@@ -516,47 +440,36 @@ impl HotTier for Jit {
     }
 
     fn find(&self, gpa: u64, mode: ModeKey) -> Option<TranslationId> {
-        self.by_entry.get(&(gpa, mode)).copied()
+        self.directory.find(gpa, mode)
     }
 
     fn revive(&mut self, cpu: &mut Cpu, gpa: u64, mode: ModeKey) -> Option<TranslationId> {
         let is_unchanged = |id: &&TranslationId| {
-            let slot = self.installed.get(id.get() as usize - 1);
-            slot.and_then(Option::as_deref).is_some_and(|installed| installed.source.is_unchanged(cpu))
+            self.directory.get(**id).is_some_and(|installed| installed.source.is_unchanged(cpu))
         };
         let id = *self.rewritten.parked(gpa, mode).iter().rev().find(is_unchanged)?;
         self.rewritten.unpark(gpa, mode, id);
-        let slot = id.get() as usize - 1;
-        let mut installed = self.installed[slot].take()?;
+        let installed = self.directory.get_mut(id)?;
         installed.is_parked = false;
         for &(piece, bytes) in &installed.source.pieces {
             cpu.code_map.add(piece, bytes);
         }
-        self.link(id, gpa, mode, &installed.source.pieces);
-        self.installed[slot] = Some(installed);
+        self.link(id);
         self.stats.revived += 1;
         Some(id)
     }
 
     fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit {
-        let Some(Some(installed)) = self.installed.get_mut(translation.get() as usize - 1) else {
-            return TierExit::Gone;
+        let (code, calls) = match self.directory.enter(translation, cpu) {
+            Ok(entry) => entry,
+            Err(NoEntry::Gone) => return TierExit::Gone,
+            Err(NoEntry::Refused) => return TierExit::Interpret,
         };
-        if installed.is_parked {
-            return TierExit::Gone;
-        }
-        if !installed.fits(cpu) {
-            self.stats.refused_entries += 1;
-            return TierExit::Interpret;
-        }
         let heats = self.heat.as_mut_ptr();
-        let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, budget, chains);
-        let rip = cpu.state.rip();
-        if !installed.remembered.contains(&rip) {
-            installed.note_remembered(rip, &mut self.jumps);
-        }
-        self.jumps.remember(rip, context.tag_at(rip), &installed.code, &installed.calls);
-        let kind = leave_kind(self.thunks.enter(&mut context, &installed.code, &installed.calls));
+        let jumps = self.directory.jumps.as_ptr();
+        let mut context = JitContext::new(cpu, &self.thunks, jumps, heats, budget, chains);
+        context.look_up_in(&mut self.directory);
+        let kind = leave_kind(self.thunks.enter(&mut context, code, calls));
         let group_missed = context.group_missed;
         let executed = (budget as i64).wrapping_sub(context.remaining) as u64;
         cpu.stats.instructions += executed;
@@ -590,7 +503,7 @@ impl HotTier for Jit {
         let Some(ids) = self.by_page.get(&(gpa >> 12)) else { return 0 };
         let mut hit = Vec::new();
         for &id in ids {
-            let Some(Some(installed)) = self.installed.get(id.get() as usize - 1) else { continue };
+            let Some(installed) = self.directory.get(id) else { continue };
             let pieces = &installed.source.pieces;
             let is_hit = overlaps(pieces, gpa, bytes);
             if is_hit {
@@ -612,9 +525,8 @@ impl HotTier for Jit {
 
     fn pieces_of_page(&self, page: u64) -> Vec<(u64, u64)> {
         let installed = self.by_page.get(&page).into_iter().flatten();
-        let of_installed = installed
-            .filter_map(|id| self.installed.get(id.get() as usize - 1).and_then(Option::as_deref))
-            .flat_map(|installed| &installed.source.pieces);
+        let of_installed =
+            installed.filter_map(|&id| self.directory.get(id)).flat_map(|installed| &installed.source.pieces);
         let of_installed = of_installed.copied().filter(|&(gpa, _)| gpa >> 12 == page);
         of_installed.chain(self.pending.pieces_of_page(page)).collect()
     }

@@ -87,6 +87,7 @@ mod forgetful;
 mod groups;
 mod heat;
 mod hints;
+mod installed;
 mod jumps;
 pub mod listing;
 mod micro;

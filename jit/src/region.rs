@@ -1,9 +1,10 @@
 //! Which code is translated together: a region grows from a hot block along direct jumps, branches and calls, as far as the
 //! interpreter has found the blocks worth it.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use iced_x86::{Code, FlowControl};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
+use rx86_cpu::op::{Op, op_flags};
 
 /// How far regions grow.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +44,8 @@ impl Limits {
 
     /// Whether a block may be in a region.
     fn allow(self, block: &HotBlock) -> bool {
-        block.heat >= self.least_indirect_heat || {
-            let last = scan(&block.bytes).1;
-            !last.is_some_and(|last| matches!(last.code(), Code::Jmp_rm64 | Code::Call_rm64))
-        }
+        block.heat >= self.least_indirect_heat
+            || !matches!(block.last.iced_code(), Code::Jmp_rm64 | Code::Call_rm64)
     }
 }
 
@@ -404,11 +403,10 @@ impl Region {
 impl Growth<'_> {
     fn node(&mut self, number: usize, queued: Queued) -> Node {
         let Queued { offset, chain, block, least_heat } = queued;
-        let (instructions, last) = scan(&block.bytes);
-        self.instructions += instructions;
+        self.instructions += block.instructions;
         let next = offset + block.bytes.len() as i64;
         let mut successors = Successors::default();
-        match last.map_or(End::Leave, |last| end_of(&last, next)) {
+        match end_of(&block.last, next) {
             End::Next => successors.next = self.take(next, chain, least_heat),
             End::Jump(target) => successors.target = self.take(target, chain, least_heat),
             End::Branch(target) => {
@@ -515,30 +513,20 @@ fn distinct(nodes: &[usize]) -> Vec<usize> {
     distinct
 }
 
-/// How many instructions there are in `bytes`, and the last one.
-fn scan(bytes: &[u8]) -> (usize, Option<Instruction>) {
-    let decoder = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE);
-    let mut count = 0;
-    let mut last = None;
-    for instruction in decoder {
-        count += 1;
-        last = Some(instruction);
-    }
-    (count, last)
-}
-
-/// `next`: the offset behind the block, whose own instruction pointer `last` was decoded with counts from zero.
-fn end_of(last: &Instruction, next: i64) -> End {
-    let near = last.op0_kind() == OpKind::NearBranch64;
-    let target = next.wrapping_add(last.near_branch64().wrapping_sub(last.next_ip()) as i64);
-    match last.flow_control() {
+/// What `last` does, whose block ends at offset `next`.
+fn end_of(last: &Op, next: i64) -> End {
+    let code = last.iced_code();
+    let target = next.wrapping_add(last.immediate as i64);
+    match code.flow_control() {
         FlowControl::Next => End::Next,
-        FlowControl::UnconditionalBranch if near => End::Jump(target),
-        FlowControl::ConditionalBranch if near => End::Branch(target),
-        FlowControl::Call if near => End::Call(target),
+        FlowControl::UnconditionalBranch if matches!(code, Code::Jmp_rel8_64 | Code::Jmp_rel32_64) => {
+            End::Jump(target)
+        }
+        FlowControl::ConditionalBranch if last.has(op_flags::OPERAND64) => End::Branch(target),
+        FlowControl::Call if code == Code::Call_rel32_64 => End::Call(target),
         FlowControl::Return => End::Return,
-        _ if last.code() == Code::Jmp_rm64 => End::IndirectJump,
-        _ if last.code() == Code::Call_rm64 => End::IndirectCall,
+        _ if code == Code::Jmp_rm64 => End::IndirectJump,
+        _ if code == Code::Call_rm64 => End::IndirectCall,
         _ => End::Leave,
     }
 }

@@ -24,6 +24,7 @@ pub(crate) struct Thunks {
     _memory: CodeArena,
     enter: HostCode,
     dispatch: HostCode,
+    look_up: HostCode,
     slow_access: HostCode,
     load_x87: HostCode,
 }
@@ -61,14 +62,20 @@ impl Thunks {
         };
         let enter = add(compiler.enter_thunk()?)?;
         let dispatch = add(compiler.dispatch_thunk()?)?;
+        let look_up = add(compiler.look_up_thunk()?)?;
         let slow_access = add(compiler.preserving_thunk(offset_of!(JitContext, slow_function))?)?;
         let load_x87 = add(compiler.preserving_thunk(offset_of!(JitContext, load_x87_function))?)?;
-        Ok(Self { _memory: memory, enter, dispatch, slow_access, load_x87 })
+        Ok(Self { _memory: memory, enter, dispatch, look_up, slow_access, load_x87 })
     }
 
     /// What translations go on through when they have stored an RIP.
     pub(crate) fn dispatch(&self) -> *const u8 {
         self.dispatch.start
+    }
+
+    /// What `dispatch` goes on through when the jump cache does not know RIP.
+    pub(crate) fn look_up(&self) -> *const u8 {
+        self.look_up.start
     }
 
     pub(crate) fn slow_access(&self) -> *const u8 {
@@ -80,13 +87,13 @@ impl Thunks {
     }
 
     /// Executes the translation at `code`, and those that it leads to; returns why the last one left.
-    pub(crate) fn enter(&self, context: &mut JitContext, code: &HostCode, calls: &[Call]) -> u64 {
+    pub(crate) fn enter(&self, context: &mut JitContext, code: *const u8, calls: *const Call) -> u64 {
         // SAFETY: `enter` is the function that `enter_thunk` makes, in the host's C calling convention.
         let enter: extern "C" fn(*mut JitContext, *const u8, *const Call) -> u64 =
             unsafe { std::mem::transmute(self.enter.start) };
         // Translations read and write `Vcpu` at the offsets of its fields, read the TLB within its SETS entries, access
         // guest RAM only through entries whose tag matches, and call the functions in the context.
-        let kind = enter(&raw mut *context, code.start, calls.as_ptr());
+        let kind = enter(&raw mut *context, code, calls);
         context.unload_x87();
         context.unload_mxcsr();
         context.settle_flags();
@@ -127,7 +134,7 @@ impl Compiler {
     }
 
     /// From one translation, which has stored the state, to the one that goes on at RIP: if the budget is not spent, nobody
-    /// wants attention, and the jump cache knows it. Else back to the engine.
+    /// wants attention, and the jump cache knows it. If it does not, `look_up` may; else back to the engine.
     fn dispatch_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
         self.thunk(translation_signature(), |builder, parameters| {
             let context = parameters[0];
@@ -138,6 +145,7 @@ impl Compiler {
             let blocks = [(); 4].map(|()| builder.create_block());
             let [undisturbed, look, check, go] = blocks;
             let back = builder.create_block();
+            let unknown = builder.create_block();
             let remaining = load(builder, context, offset_of!(JitContext, remaining));
             let goes_on = builder.ins().icmp_imm_s(IntCC::SignedGreaterThan, remaining, 0);
             builder.ins().brif(goes_on, undisturbed, &[], back, &[]);
@@ -162,16 +170,47 @@ impl Compiler {
             let entry = builder.ins().iadd(jumps, offset);
             let entry_rip = load(builder, entry, offset_of!(JumpEntry, rip));
             let same = builder.ins().icmp(IntCC::Equal, entry_rip, rip);
-            builder.ins().brif(same, check, &[], back, &[]);
+            builder.ins().brif(same, check, &[], unknown, &[]);
 
             builder.switch_to_block(check);
             let entry_tag = load(builder, entry, offset_of!(JumpEntry, tag));
             let same = builder.ins().icmp(IntCC::Equal, entry_tag, tag);
-            builder.ins().brif(same, go, &[], back, &[]);
+            builder.ins().brif(same, go, &[], unknown, &[]);
 
             builder.switch_to_block(go);
             let code = load(builder, entry, offset_of!(JumpEntry, code));
             let calls = load(builder, entry, offset_of!(JumpEntry, calls));
+            let callee = builder.import_signature(translation_signature());
+            builder.ins().return_call_indirect(callee, code, &[context, calls]);
+
+            builder.switch_to_block(unknown);
+            let look_up = load(builder, context, offset_of!(JitContext, look_up));
+            builder.ins().return_call_indirect(callee, look_up, &[context, context]);
+
+            builder.switch_to_block(back);
+            let kind = builder.ins().iconst(I64, LeaveKind::Next as i64);
+            builder.ins().return_(&[kind]);
+        })
+    }
+
+    /// From one translation to the one that `JitContext::look_up_function` finds, or back to the engine.
+    fn look_up_thunk(&mut self) -> Result<Vec<u8>, CompileError> {
+        let convention = self.host_convention();
+        self.thunk(translation_signature(), |builder, parameters| {
+            let function = builder.import_signature(signature(convention, 1, 1));
+            let context = parameters[0];
+            let flags = MemFlagsData::trusted();
+            let load = |builder: &mut FunctionBuilder<'_>, offset: usize| {
+                builder.ins().load(I64, flags, context, offset as i32)
+            };
+            let [go, back] = [(); 2].map(|()| builder.create_block());
+            let look_up = load(builder, offset_of!(JitContext, look_up_function));
+            let call = builder.ins().call_indirect(function, look_up, &[context]);
+            let code = builder.inst_results(call)[0];
+            builder.ins().brif(code, go, &[], back, &[]);
+
+            builder.switch_to_block(go);
+            let calls = load(builder, offset_of!(JitContext, calls));
             let callee = builder.import_signature(translation_signature());
             builder.ins().return_call_indirect(callee, code, &[context, calls]);
 

@@ -136,6 +136,37 @@ fn rewritten_code() {
                 call(a, OTHER)
             })
         }),
+        Guest::new("constants of all sizes", |a| {
+            // MOV RAX, 0; ADD RAX, 0; IMUL RAX, RAX, 0; RET.
+            put_code(a, OTHER, &[0x48, 0xb8])?;
+            put_code(a, OTHER + 8, &[0, 0, 0x48, 0x05, 0, 0, 0, 0])?;
+            put_code(a, OTHER + 16, &[0x48, 0x69, 0xc0, 0, 0, 0, 0, 0xc3])?;
+            repeated(a, 2000, |a| {
+                a.mov(rdi, OTHER)?;
+                a.mov(rax, r15)?;
+                a.shl(rax, 50)?;
+                a.mov(qword_ptr(rdi + 2), rax)?;
+                a.mov(eax, r15d)?;
+                a.neg(eax)?;
+                a.mov(dword_ptr(rdi + 12), eax)?;
+                a.mov(dword_ptr(rdi + 19), eax)?;
+                call(a, OTHER)
+            })
+        }),
+        Guest::new("a block begins in another one's constant", |a| {
+            // MOV EAX, ...; RET, whose constant is ADD EBX, R15D or XOR EBX, R15D; RET.
+            put_code(a, OTHER, &[0xb8, 0x44, 0x01, 0xfb, 0xc3, 0xc3])?;
+            repeated(a, 2000, |a| {
+                let mut stays = a.create_label();
+                a.test(r15d, 31)?;
+                a.jne(stays)?;
+                a.mov(rdi, OTHER)?;
+                a.xor(byte_ptr(rdi + 2), 0x30)?;
+                a.set_label(&mut stays)?;
+                call(a, OTHER + 1)?;
+                call(a, OTHER)
+            })
+        }),
         Guest::new("the next instruction but one", |a| {
             repeated(a, 1000, |a| {
                 let mut patched = a.create_label();

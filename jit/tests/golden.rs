@@ -32,15 +32,17 @@ struct HotCode {
 impl CodeView for HotCode {
     fn block(&mut self, linear: u64) -> Option<HotBlock> {
         let from = linear.checked_sub(START)? as usize;
-        let mut end = from;
-        loop {
+        let (mut end, mut instructions) = (from, 0);
+        let last = loop {
             let decoded = decode::<Cpu>(self.bytes.get(end..)?, self.mode, &CpuModel::max()).ok()?;
             end += usize::from(decoded.op.length);
+            instructions += 1;
             if decoded.ends_block {
-                break;
+                break decoded.op;
             }
-        }
-        Some(HotBlock { gpa: linear, tail_page: None, bytes: self.bytes[from..end].to_vec(), heat: 1 << 20 })
+        };
+        let bytes = self.bytes[from..end].to_vec();
+        Some(HotBlock { gpa: linear, tail_page: None, bytes, instructions, last, heat: 1 << 20 })
     }
 }
 

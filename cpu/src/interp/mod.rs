@@ -10,7 +10,7 @@ mod unsettled;
 
 use crate::backend::Exit;
 use crate::cpu::Cpu;
-use crate::decode::{DecodeFailure, Decoded, MAX_INSTRUCTION_BYTES, Semantics, decode};
+use crate::decode::{DecodeFailure, Decoded, Decoding, MAX_INSTRUCTION_BYTES, Semantics, decode};
 use crate::exception::Exception;
 use crate::mode::ModeKey;
 use crate::state::SegmentIndex;
@@ -252,8 +252,9 @@ impl<T: HotTier> Interpreter<T> {
         };
         let mut ops = Vec::with_capacity(8);
         let mut at = 0;
+        let mut decoding = Decoding::new(&page, mode, &self.cpu.model);
         while ops.len() < MAX_BLOCK_OPS {
-            let decoded = match decode::<Cpu>(&page[at..], mode, &self.cpu.model) {
+            let decoded = match decoding.decode::<Cpu>(&self.cpu.model) {
                 Ok(decoded) => decoded,
                 // The rest of the page may be reached by nobody: only a block's first instruction may fault here.
                 Err(_) if !ops.is_empty() => break,

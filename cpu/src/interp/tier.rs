@@ -4,6 +4,7 @@ use crate::backend::TierStats;
 use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::mode::ModeKey;
+use crate::op::Op;
 
 /// The number of a translation that a tier has made; never reused.
 pub type TranslationId = std::num::NonZeroU32;
@@ -32,6 +33,10 @@ pub struct HotBlock {
     pub tail_page: Option<u64>,
     /// The code.
     pub bytes: Vec<u8>,
+    /// How many instructions that is.
+    pub instructions: usize,
+    /// The last one.
+    pub last: Op,
     /// How often it has been executed, as far as counted.
     pub heat: u32,
 }

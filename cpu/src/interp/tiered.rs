@@ -134,7 +134,9 @@ impl CodeView for View<'_> {
             bytes.resize(start + length as usize, 0);
             self.cpu.mmu.memory().read(gpa, &mut bytes[start..]).ok()?;
         }
-        Some(HotBlock { gpa, tail_page: block.tail_page, bytes, heat: block.heat })
+        let last = block.ops.last()?.op;
+        let (tail_page, instructions, heat) = (block.tail_page, block.ops.len(), block.heat);
+        Some(HotBlock { gpa, tail_page, bytes, instructions, last, heat })
     }
 
     fn targets(&mut self, linear: u64) -> Vec<u64> {

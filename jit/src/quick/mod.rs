@@ -28,7 +28,7 @@ use emit::{Edge, Edges, Emitter};
 use iced_x86::{Decoder, DecoderOptions};
 use ir::Ending;
 use micro::Recorder;
-use rx86_cpu::decode::{DecodeFailure, Semantics, decode_for};
+use rx86_cpu::decode::{DecodeFailure, Decoding, Semantics};
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::mode::ModeKey;
 
@@ -136,9 +136,10 @@ impl QuickCompiler {
     ) -> Option<DecodeFailure> {
         self.recorder.begin_node(node.offset);
         let mut at = 0;
+        let mut decoding = Decoding::new(&node.bytes, mode, model);
         while at < node.bytes.len() {
-            let bytes = &node.bytes[at..];
-            let (decoded, meaning) = match decode_for::<Recorder>(bytes, mode, model) {
+            let bytes = decoding.rest();
+            let (decoded, meaning) = match decoding.decode_for::<Recorder>(model) {
                 Ok(decoded) => decoded,
                 Err(failure) => {
                     self.recorder.listing.ending = Ending::Interpret;
