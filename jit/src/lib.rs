@@ -56,7 +56,8 @@
 //! which interrupts are looked at. Called functions that want the block to end end the region.
 //!
 //! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`), which looks RIP up in
-//! a cache of translations (`jumps`) under the present mapping and mode, and jumps there. So system calls, indirect jumps and
+//! a cache of translations (`jumps`) under the present mapping and mode, and jumps there; what that does not know is
+//! looked up by its physical address (`installed`). So system calls, indirect jumps and
 //! returns need not go through the engine; it is reached when the budget is spent, somebody wants attention, or the cache
 //! does not know. All host code is in one arena (`code`), mapped once to write and once to execute; the oldest sixteenth
 //! makes room when it is full.
@@ -68,7 +69,9 @@
 //!
 //! # What a translation assumes
 //!
-//! The bytes it was made from: `Jit::invalidate` drops it as the interpreter's blocks are dropped. The mode: it is part of
+//! The bytes it was made from: `Jit::invalidate` drops it as the interpreter's blocks are dropped. Of code that was written
+//! before, quick translations read constants anew at each execution, and so do not assume them; and they wait for their
+//! bytes to be the same again (`rewritten`), as where code is patched to and fro or written anew. The mode: it is part of
 //! the key. The mapping of its pages other than the first: checked when it is entered under a mapping (`Mmu::generation`) or
 //! at an address that it was not entered under before.
 
