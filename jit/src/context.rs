@@ -7,7 +7,6 @@
 
 use crate::access::{Kind, Request};
 use crate::exits::Refusal;
-use crate::hints::{HINTS, PageHint};
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::mxcsr;
 use crate::shape::{Shape, settle};
@@ -111,8 +110,6 @@ pub(crate) struct JitContext {
     /// in `Vcpu` then. It is `Shape::VALUES` wherever anybody else looks.
     pub(crate) flags_shape: u64,
     pub(crate) flags_left: u64,
-    /// What the translation that executes remembers of its accesses.
-    pub(crate) hints: [PageHint; HINTS],
     host_mxcsr: u32,
     cpu: *mut Cpu,
     /// An instruction that changes the mode need not lead back to the engine.
@@ -176,7 +173,6 @@ impl JitContext {
             scratch: [0; 2],
             flags_shape: u64::from(Shape::VALUES.encode()),
             flags_left: 0,
-            hints: [PageHint::default(); HINTS],
             host_mxcsr: 0,
             cpu,
             exception: None,
