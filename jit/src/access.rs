@@ -7,7 +7,7 @@ use crate::translator::Translator;
 use crate::window::StackWindow;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
-use cranelift_codegen::ir::{Block, InstBuilder, Value};
+use cranelift_codegen::ir::{InstBuilder, Value};
 use rx86_cpu::op::{AddressForm, Op, reg};
 use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
 use rx86_cpu::width::Width;
@@ -225,7 +225,9 @@ impl Translator<'_> {
         self.builder.set_cold_block(slow);
         let host = self.builder.append_block_param(found, I64);
         self.builder.ins().brif(hit, fast, &[], slow, &[]);
-        self.fill_slowly(linear, request, slow, found);
+        self.builder.switch_to_block(slow);
+        let address = self.find_slowly(linear, request);
+        self.builder.ins().jump(found, &[address.into()]);
         self.builder.switch_to_block(fast);
         let addend_offset = offset_of!(TlbEntry, addend) as i32;
         let addend = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
@@ -250,9 +252,8 @@ impl Translator<'_> {
         (entry, hit)
     }
 
-    /// Emits `slow`, a cold block, which goes on to `found` with the host address, or leaves.
-    pub(crate) fn fill_slowly(&mut self, linear: Value, request: Request, slow: Block, found: Block) {
-        self.builder.switch_to_block(slow);
+    /// The host address, in a cold block, or the region is left.
+    pub(crate) fn find_slowly(&mut self, linear: Value, request: Request) -> Value {
         let address = self.slow_access(linear, request);
         let exit = self.side_exit();
         // Else the way back would be among the code that is not cold.
@@ -260,7 +261,7 @@ impl Translator<'_> {
         self.builder.set_cold_block(filled);
         self.builder.ins().brif(address, filled, &[], exit, &[]);
         self.builder.switch_to_block(filled);
-        self.builder.ins().jump(found, &[address.into()]);
+        address
     }
 
     /// Asks `context::slow_access` for the host address; zero if there is none. Its arguments go through `JitContext`, and it

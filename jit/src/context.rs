@@ -7,7 +7,6 @@
 
 use crate::access::{Kind, Request};
 use crate::exits::Refusal;
-use crate::hints::{HINTS, PageHint};
 use crate::installed::Directory;
 use crate::jumps::{JumpEntry, NO_TAG};
 use crate::mxcsr;
@@ -112,8 +111,6 @@ pub(crate) struct JitContext {
     /// in `Vcpu` then. It is `Shape::VALUES` wherever anybody else looks.
     pub(crate) flags_shape: u64,
     pub(crate) flags_left: u64,
-    /// What the translation that executes remembers of its accesses.
-    pub(crate) hints: [PageHint; HINTS],
     /// What `dispatch` goes on through when the jump cache does not know RIP.
     pub(crate) look_up: *const u8,
     /// What the thunk at `look_up` calls: the host code that goes on at RIP, or zero. Its `Call`s are at `calls`.
@@ -185,7 +182,6 @@ impl JitContext {
             scratch: [0; 2],
             flags_shape: u64::from(Shape::VALUES.encode()),
             flags_left: 0,
-            hints: [PageHint::default(); HINTS],
             host_mxcsr: 0,
             cpu,
             directory: std::ptr::null_mut(),

@@ -1,6 +1,6 @@
 //! Page hints: in a loop, an access first compares its address with the page that an access of its kind found last. That takes
-//! fewer instructions than a look into the TLB, and no load on the way from the address to the data. A hint lives in `JitContext`
-//! from where the region is entered to where it is left, in which time no mapping changes.
+//! fewer instructions than a look into the TLB, and no load on the way from the address to the data. A hint lives in the
+//! stack frame of the region's code, while which runs no mapping changes.
 
 use crate::access::Request;
 use crate::context::JitContext;
@@ -8,24 +8,28 @@ use crate::steady::Sites;
 use crate::translator::Translator;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
-use cranelift_codegen::ir::{Block, InstBuilder, Value};
+use cranelift_codegen::ir::{Block, InstBuilder, StackSlot, StackSlotData, StackSlotKind, Value};
 use rx86_cpu::op::Op;
 use rx86_softmmu::TlbEntry;
 use std::mem::offset_of;
 
 /// The most hints of a region. Further accesses look into the TLB.
-pub(crate) const HINTS: usize = 16;
+const HINTS: usize = 16;
 
-/// The page that was found last.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a hint's stack slot holds: the page that was found last.
 #[repr(C)]
-pub(crate) struct PageHint {
+struct PageHint {
     /// Its linear address, as a TLB entry has it.
     tag: u64,
     /// From a linear address in it to the host's.
     addend: u64,
     /// From the page's beginning, where accesses may begin: below this. Zero for none.
     limit: u64,
+}
+
+/// The bytes of the greatest access that shares a hint with this one.
+fn most_bytes(request: Request) -> u64 {
+    request.bytes.next_power_of_two().max(8)
 }
 
 /// What accesses must have in common to share a hint.
@@ -47,7 +51,7 @@ pub(crate) struct PageHints {
     node: usize,
     /// The current instruction's number in the node.
     current: usize,
-    kinds: Vec<Kind>,
+    kinds: Vec<(Kind, StackSlot)>,
     /// Where they are made invalid.
     reset: Option<Block>,
     /// Registers of the current instruction's operand.
@@ -77,27 +81,15 @@ impl PageHints {
         !self.kinds.is_empty()
     }
 
-    /// The hint for an access of the current instruction.
-    fn of(&mut self, request: Request) -> Option<usize> {
+    /// What the hint of an access of the current instruction is known by, if it may use one.
+    fn kind(&self, request: Request) -> Option<Kind> {
         if !self.sites.get(self.node)?.has(self.current) {
             return None;
         }
         let Self { base, index, segment, .. } = *self;
-        let bytes = request.bytes.next_power_of_two().max(8);
-        let kind = Kind { base, index, segment, for_writes: request.for_writes, bytes };
-        if let Some(known) = self.kinds.iter().position(|&one| one == kind) {
-            return Some(known);
-        }
-        let hint = self.kinds.len();
-        (hint < HINTS).then(|| {
-            self.kinds.push(kind);
-            hint
-        })
+        let bytes = most_bytes(request);
+        Some(Kind { base, index, segment, for_writes: request.for_writes, bytes })
     }
-}
-
-fn place(hint: usize, field: usize) -> usize {
-    offset_of!(JitContext, hints) + hint * size_of::<PageHint>() + field
 }
 
 impl Translator<'_> {
@@ -115,32 +107,47 @@ impl Translator<'_> {
         let Some(reset) = self.hints.reset else { return };
         self.builder.switch_to_block(reset);
         let none = self.builder.ins().iconst(I64, 0);
-        for hint in 0..self.hints.kinds.len() {
-            self.store_exchange(none, place(hint, offset_of!(PageHint, limit)));
+        for at in 0..self.hints.kinds.len() {
+            self.set_hint(self.hints.kinds[at].1, offset_of!(PageHint, limit), none);
         }
         self.builder.ins().jump(first, &[]);
     }
 
     /// The hint for an access of the current instruction, if it may use one.
-    pub(crate) fn hint_of(&mut self, request: Request) -> Option<usize> {
-        self.hints.of(request)
+    pub(crate) fn hint_of(&mut self, request: Request) -> Option<StackSlot> {
+        let kind = self.hints.kind(request)?;
+        if let Some(&(_, hint)) = self.hints.kinds.iter().find(|(one, _)| *one == kind) {
+            return Some(hint);
+        }
+        (self.hints.kinds.len() < HINTS).then(|| {
+            let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, size_of::<PageHint>() as u32, 3);
+            let hint = self.builder.create_sized_stack_slot(slot);
+            self.hints.kinds.push((kind, hint));
+            hint
+        })
     }
 
-    fn hint_field(&mut self, hint: usize, field: usize) -> Value {
-        let offset = place(hint, field) as i32;
-        self.builder.ins().load(I64, self.regions.exchange, self.context, offset)
+    fn hint_field(&mut self, hint: StackSlot, field: usize) -> Value {
+        let address = self.builder.ins().stack_addr(I64, hint, field as i32);
+        self.builder.ins().load(I64, self.regions.hints, address, 0)
+    }
+
+    fn set_hint(&mut self, hint: StackSlot, field: usize, value: Value) {
+        let address = self.builder.ins().stack_addr(I64, hint, field as i32);
+        self.builder.ins().store(self.regions.hints, value, address, 0);
     }
 
     /// The host address of an access, by its hint or else as `probe` finds it, which is then what the hint says.
-    pub(crate) fn probe_with_hint(&mut self, linear: Value, request: Request, hint: usize) -> Value {
-        // In this order the second becomes an operand of the exclusive or.
-        let limit = self.hint_field(hint, offset_of!(PageHint, limit));
+    pub(crate) fn probe_with_hint(&mut self, linear: Value, request: Request, hint: StackSlot) -> Value {
+        // In this order, and with the addition in another block than its load, Cranelift makes none an operand of an instruction: for
+        // that it would first compute the slot's address.
         let tag = self.hint_field(hint, offset_of!(PageHint, tag));
-        let differs = self.builder.ins().bxor(linear, tag);
+        let limit = self.hint_field(hint, offset_of!(PageHint, limit));
+        let differs = self.builder.ins().bxor(tag, linear);
         let hit = self.builder.ins().icmp(IntCC::UnsignedLessThan, differs, limit);
         let [fast, look, found] = [(); 3].map(|()| self.builder.create_block());
         self.builder.set_cold_block(look);
-        let host = self.builder.append_block_param(found, I64);
+        let addend = self.builder.append_block_param(found, I64);
         self.builder.ins().brif(hit, fast, &[], look, &[]);
 
         self.builder.switch_to_block(look);
@@ -150,29 +157,29 @@ impl Translator<'_> {
         self.builder.set_cold_block(known);
         self.builder.set_cold_block(slow);
         self.builder.ins().brif(hit, known, &[], slow, &[]);
-        self.fill_slowly(linear, request, slow, found);
+        self.builder.switch_to_block(slow);
+        let address = self.find_slowly(linear, request);
+        let distance = self.builder.ins().isub(address, linear);
+        self.builder.ins().jump(found, &[distance.into()]);
 
         self.builder.switch_to_block(known);
-        let limit = 4097 - self.hints.kinds[hint].bytes as i64;
-        let limit = self.builder.ins().iconst(I64, limit);
+        let limit = self.builder.ins().iconst(I64, 4097 - most_bytes(request) as i64);
         let tag = self.builder.ins().load(I64, self.regions.tlb, entry, request.tag_offset());
         let addend_offset = offset_of!(TlbEntry, addend) as i32;
-        let addend = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
+        let distance = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
         for (value, field) in [
             (tag, offset_of!(PageHint, tag)),
-            (addend, offset_of!(PageHint, addend)),
+            (distance, offset_of!(PageHint, addend)),
             (limit, offset_of!(PageHint, limit)),
         ] {
-            self.store_exchange(value, place(hint, field));
+            self.set_hint(hint, field, value);
         }
-        let address = self.builder.ins().iadd(linear, addend);
-        self.builder.ins().jump(found, &[address.into()]);
+        self.builder.ins().jump(found, &[distance.into()]);
 
         self.builder.switch_to_block(fast);
-        let addend = self.hint_field(hint, offset_of!(PageHint, addend));
-        let address = self.builder.ins().iadd(linear, addend);
-        self.builder.ins().jump(found, &[address.into()]);
+        let distance = self.hint_field(hint, offset_of!(PageHint, addend));
+        self.builder.ins().jump(found, &[distance.into()]);
         self.builder.switch_to_block(found);
-        host
+        self.builder.ins().iadd(linear, addend)
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Regions {
     pub(crate) exchange: MemFlagsData,
     /// Stack slots of results that nobody reads.
     pub(crate) scratch: MemFlagsData,
+    /// Stack slots of page hints.
+    pub(crate) hints: MemFlagsData,
 }
 
 impl Regions {
@@ -89,6 +91,7 @@ impl Regions {
             guest: MemFlagsData::new().with_notrap().with_alias_region(region(3, "guest")),
             exchange: MemFlagsData::trusted().with_alias_region(region(4, "exchange")),
             scratch: MemFlagsData::trusted().with_alias_region(region(5, "scratch")),
+            hints: MemFlagsData::trusted().with_alias_region(region(6, "hints")),
         }
     }
 }
