@@ -60,7 +60,7 @@ impl Default for JitConfig {
 }
 
 /// The part of the code cache that is for quick translations: one over this.
-const QUICK_SHARE: usize = 5;
+const QUICK_SHARE: usize = 6;
 
 /// How many of those lead to a translation without groups.
 const MAX_GROUP_MISSES: u32 = 64;

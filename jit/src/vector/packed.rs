@@ -6,6 +6,9 @@ use cranelift_codegen::ir::types::{I8X16, I16X8, I32X4, I64, I64X2, Type};
 use cranelift_codegen::ir::{InstBuilder, Value};
 use rx86_cpu::simd::packed::PackedOperation;
 
+/// Whether the host has x86's own operations, which Cranelift gives on no other.
+const IS_X86: bool = cfg!(target_arch = "x86_64");
+
 /// A shuffle's mask: bytes 0 to 15 are the first operand's, 16 to 31 the second's.
 type Mask = [u8; 16];
 
@@ -168,6 +171,40 @@ impl Translator<'_> {
         })
     }
 
+    /// PMADDUBSW where the host lacks it: unsigned bytes of a times signed ones of b, neighbours added with saturation.
+    fn sums_of_byte_products(&mut self, a: Value, b: Value) -> Value {
+        let ins = self.builder.ins();
+        let low = (ins.uwiden_low(a), self.builder.ins().swiden_low(b));
+        let high = (self.builder.ins().uwiden_high(a), self.builder.ins().swiden_high(b));
+        let [low, high] = [low, high].map(|(a, b)| {
+            let product = self.builder.ins().imul(a, b);
+            self.recast(I8X16, product)
+        });
+        let [even, odd] = [0, 1].map(|first| {
+            let words = self.shuffle(low, high, lanes(2, |i| 2 * i + first));
+            self.recast(I16X8, words)
+        });
+        self.builder.ins().sadd_sat(even, odd)
+    }
+
+    /// PMULHRSW where the host lacks it. The one product that others saturate becomes the most negative word.
+    fn rounded_products(&mut self, a: Value, b: Value) -> Value {
+        let saturated = self.builder.ins().sqmul_round_sat(a, b);
+        let least = self.splat(0x8000, 2);
+        let least = self.recast(I16X8, least);
+        let [a, b] = [a, b].map(|factor| self.builder.ins().icmp(IntCC::Equal, factor, least));
+        let both = self.builder.ins().band(a, b);
+        self.builder.ins().bxor(saturated, both)
+    }
+
+    /// The low `bytes` bytes of `lane` in each lane, as bytes.
+    fn splat(&mut self, lane: u16, bytes: usize) -> Value {
+        let lane = lane.to_le_bytes();
+        let all: Vec<u8> = (0..16).map(|i| lane[i % bytes]).collect();
+        let all = self.builder.func.dfg.constants.insert(all.into());
+        self.builder.ins().vconst(I8X16, all)
+    }
+
     fn emit_multiplication(&mut self, operation: PackedOperation, a: Value, b: Value) -> Option<Value> {
         use PackedOperation::*;
         let value = match operation {
@@ -182,13 +219,12 @@ impl Translator<'_> {
                 let [low, high] = self.products_of_words(a, b, true);
                 self.builder.ins().iadd_pairwise(low, high)
             }
-            Pmaddubsw => {
-                // Cranelift's first operand is the signed one.
-                self.builder.ins().x86_pmaddubsw(b, a)
-            }
+            // Cranelift's first operand is the signed one.
+            Pmaddubsw if IS_X86 => self.builder.ins().x86_pmaddubsw(b, a),
+            Pmaddubsw => self.sums_of_byte_products(a, b),
             Pmulhrsw => {
                 let (a, b) = (self.recast(I16X8, a), self.recast(I16X8, b));
-                self.builder.ins().x86_pmulhrsw(a, b)
+                if IS_X86 { self.builder.ins().x86_pmulhrsw(a, b) } else { self.rounded_products(a, b) }
             }
             _ => return None,
         };
@@ -270,7 +306,13 @@ impl Translator<'_> {
             Pandn => self.builder.ins().band_not(b, a),
             Por => ins.bor(a, b),
             Pxor => ins.bxor(a, b),
-            Pshufb => ins.x86_pshufb(a, b),
+            Pshufb if IS_X86 => ins.x86_pshufb(a, b),
+            Pshufb => {
+                // Bits 4 to 6 of an index mean nothing to x86; beyond 15 is zero.
+                let index_bits = self.splat(0x8f, 1);
+                let index = self.builder.ins().band(b, index_bits);
+                self.builder.ins().swizzle(a, index)
+            }
             BroadcastByte => self.shuffle(b, b, lanes(1, |_| 0)),
             BroadcastWord => self.shuffle(b, b, lanes(2, |_| 0)),
             _ => self.shuffle(b, b, lanes(4, |_| 0)),
