@@ -172,7 +172,6 @@ impl Compiler {
         sites: Vec<Sites>,
     ) -> Result<Option<Translation>, CompileError> {
         check_mode(mode)?;
-        let order = region.order();
         let convention = self.host_convention();
         self.context.clear();
         self.context.func.signature = translation_signature();
@@ -193,28 +192,13 @@ impl Compiler {
             runs: Vec::new(),
             instructions: 0,
         };
-        // A node that its turn finds unreached may be reached from a later one.
-        while let Some(&node) = order.iter().find(|&&node| work.translator.is_due(node)) {
-            let offset_of_node = |other: usize| region.nodes[other].offset;
-            if !region.nodes[node].targets.is_empty() {
-                work.translator.hub(node, &region.nodes[node].targets, offset_of_node);
-                continue;
-            }
-            let failure = work.node(node, &region.nodes[node]);
-            if node == 0 && work.instructions == 0 {
-                // What has been begun is thrown away.
-                work.translator.end_node(&Default::default(), &[], |_| 0);
-                work.translator.finish().finalize(self.isa.frontend_config());
-                return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
-            }
-            let Node { successors, likely, .. } = &region.nodes[node];
-            work.translator.end_node(successors, likely, offset_of_node);
-        }
+        let outcome = work.nodes(region);
         let Work { mut translator, mut calls, runs, instructions, .. } = work;
         let divisions = std::mem::take(&mut translator.divisions);
         let extent = translator.extent();
         let is_lost = translator.trusts_too_much();
         translator.finish().finalize(self.isa.frontend_config());
+        outcome.map_err(CompileError::Decode)?;
         if is_lost {
             return Ok(None);
         }
@@ -292,6 +276,28 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Translates a region's nodes. If already the first instruction cannot be decoded, says why.
+    fn nodes(&mut self, region: &Region) -> Result<(), DecodeFailure> {
+        let order = region.order();
+        let offset_of_node = |node: usize| region.nodes[node].offset;
+        // A node that its turn finds unreached may be reached from a later one.
+        while let Some(&node) = order.iter().find(|&&node| self.translator.is_due(node)) {
+            let Node { successors, likely, targets, .. } = &region.nodes[node];
+            if !targets.is_empty() {
+                self.translator.hub(node, targets, offset_of_node);
+                continue;
+            }
+            let failure = self.node(node, &region.nodes[node]);
+            if node == 0 && self.instructions == 0 {
+                // What has been begun is thrown away.
+                self.translator.end_node(&Default::default(), &[], |_| 0);
+                return Err(failure.unwrap_or(DecodeFailure::NeedMoreBytes));
+            }
+            self.translator.end_node(successors, likely, offset_of_node);
+        }
+        Ok(())
+    }
+
     /// Translates a node up to the first instruction that cannot be decoded, and says why.
     fn node(&mut self, number: usize, node: &Node) -> Option<DecodeFailure> {
         let in_window = self.window.map_or(&[][..], |window| window.members(number));

@@ -141,6 +141,19 @@ impl Recorder {
         Ok(self.vector_value(Opcode::Fused, abc, width, encoding.encode()))
     }
 
+    fn fused_lanes<const N: usize>(
+        &mut self,
+        operation: Fused,
+        [a, b, c]: [[Value; N]; 3],
+        double: bool,
+    ) -> Result<[Value; N], Untranslatable> {
+        let mut result = a;
+        for (i, value) in result.iter_mut().enumerate() {
+            *value = self.fused(operation, [a[i], b[i], c[i]], 128, double)?;
+        }
+        Ok(result)
+    }
+
     /// Sets the flags as UCOMISD does.
     fn order(&mut self, a: Value, b: Value, encoding: Encoding) {
         self.listing.floating = true;
@@ -374,25 +387,17 @@ impl VectorOps for Recorder {
     fn fused_singles<const N: usize>(
         &mut self,
         operation: Fused,
-        [a, b, c]: [[Value; N]; 3],
+        abc: [[Value; N]; 3],
     ) -> Result<[Value; N], Untranslatable> {
-        let mut result = a;
-        for (i, value) in result.iter_mut().enumerate() {
-            *value = self.fused(operation, [a[i], b[i], c[i]], 128, false)?;
-        }
-        Ok(result)
+        self.fused_lanes(operation, abc, false)
     }
 
     fn fused_doubles<const N: usize>(
         &mut self,
         operation: Fused,
-        [a, b, c]: [[Value; N]; 3],
+        abc: [[Value; N]; 3],
     ) -> Result<[Value; N], Untranslatable> {
-        let mut result = a;
-        for (i, value) in result.iter_mut().enumerate() {
-            *value = self.fused(operation, [a[i], b[i], c[i]], 128, true)?;
-        }
-        Ok(result)
+        self.fused_lanes(operation, abc, true)
     }
 
     fn compare_single(&mut self, predicate: u8, a: Value, b: Value) -> Result<Value, Untranslatable> {
