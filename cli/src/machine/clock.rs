@@ -102,8 +102,8 @@ impl GuestClock {
         }
     }
 
-    /// A vCPU that wanted to run was kept from it by the host for so long: guest time stands still for as long from now on, and
-    /// makes up for it later.
+    /// A vCPU that wanted to run was kept from it by the host for so long: guest time stands still for as long from now on, but at
+    /// most half of the time, and makes up for it later.
     pub(super) fn make_up_for(&self, waited_ns: u64) {
         if let Source::Host(clock) = &self.source {
             clock.make_up_for(waited_ns);

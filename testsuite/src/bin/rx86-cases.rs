@@ -4,7 +4,8 @@
 const USAGE: &str = "\
 Usage: rx86-cases [OPTION VALUE]...
   --oracle NAME     host (default): the host's CPU; qemu: QEMU's TCG, found through PATH; kvm: the host's CPU
-                    through /dev/kvm; engines: the interpreter, with the JIT in rx86's place
+                    through /dev/kvm; engines: the interpreter, with the JIT in rx86's place;
+                    quick: the same with the JIT's quick tier alone
   --families LIST   all (default), or families with commas between them
   --modes LIST      all (default), or of 64,32,16: the bits of the code
   --programs KIND   both (default), single instructions, or sequences of 2 to 8
@@ -51,10 +52,11 @@ mod long_run {
         Qemu,
         Kvm,
         Engines,
+        Quick,
     }
 
     impl Reference {
-        const ALL: [Self; 4] = [Self::Host, Self::Qemu, Self::Kvm, Self::Engines];
+        const ALL: [Self; 5] = [Self::Host, Self::Qemu, Self::Kvm, Self::Engines, Self::Quick];
 
         const fn name(self) -> &'static str {
             match self {
@@ -62,6 +64,7 @@ mod long_run {
                 Self::Qemu => "qemu",
                 Self::Kvm => "kvm",
                 Self::Engines => "engines",
+                Self::Quick => "quick",
             }
         }
 
@@ -84,7 +87,7 @@ mod long_run {
                     Ok(kvm) => Ok(Box::new(kvm)),
                     Err(error) => Err(error.to_string()),
                 },
-                Self::Engines => Ok(Box::new(EngineOracle::interpreter())),
+                Self::Engines | Self::Quick => Ok(Box::new(EngineOracle::interpreter())),
             }
         }
     }
@@ -229,6 +232,7 @@ mod long_run {
         let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
         let engine = match options.oracle {
             Reference::Engines => EngineOracle::jit(),
+            Reference::Quick => EngineOracle::quick(),
             _ => EngineOracle::interpreter(),
         };
         let mut engine: Box<dyn Oracle> = match options.plant {
