@@ -58,7 +58,7 @@ impl HostClock {
         if !self.lags.load(Ordering::Relaxed) {
             let now = self.host_ns();
             fence(Ordering::SeqCst);
-            // Otherwise `stand_still` may have begun from an earlier time than this.
+            // Otherwise `make_up_for` may have begun from an earlier time than this.
             if !self.lags.load(Ordering::Relaxed) {
                 return now;
             }

@@ -21,10 +21,9 @@ impl Lag {
     /// A vCPU has waited for `waited`: guest time, which nobody has been told to be later than the host's, stands still for
     /// so long, but for no more than half of the time since it was last told to.
     pub(super) fn stand_still(&mut self, host: u64, waited: u64) {
-        let now = self.now(host);
+        self.now(host);
         self.behind += waited.min(host.saturating_sub(self.last_wait) / 2);
         self.last_wait = host;
-        self.latest = now;
     }
 
     /// Guest time; never before what it was.
