@@ -164,6 +164,7 @@ impl Jit {
         self.watch.installed(&Installation {
             gpa,
             mode,
+            is_quick: quick.is_some(),
             region: &region,
             clif: translation.clif.as_deref(),
             address: code.start as u64,
