@@ -332,6 +332,67 @@ fn split_locks() -> Vec<Test> {
     ]
 }
 
+/// The page tables of a linear address that only `walked_flags` uses, from the page-directory-pointer table down, and its page.
+const TABLES: [u32; 4] = [0x40_0000, 0x40_1000, 0x40_2000, 0x40_3000];
+const LINEAR: u64 = 1 << 39;
+/// A bit of a page-table entry that processors ignore, and the flags that they set.
+const IGNORED: i32 = 52;
+const DIRTY: i32 = 6;
+const ACCESSED: i32 = 5;
+
+/// Maps the page, present and writable; the tables stay as they are from the second round on.
+fn map_page(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    let mut done = a.create_label();
+    a.cmp(r14d, 1)?;
+    a.jne(done)?;
+    a.mov(rax, cr3)?;
+    a.mov(qword_ptr(rax + 8), TABLES[0] as i32 | 3)?;
+    for (table, next) in TABLES.into_iter().zip(&TABLES[1..]) {
+        a.mov(qword_ptr(table), *next as i32 | 3)?;
+    }
+    a.set_label(&mut done)?;
+    a.zero_bytes()
+}
+
+/// One processor flips an ignored bit of a page-table entry while the other's page walks set accessed and dirty flags there, which it
+/// clears again (SDM volume 3, 4.8). Variable 0 is what the bit should be, 1 and 2 count the flips and flags that were lost,
+/// and 3 the stores.
+fn walked_flags() -> Test {
+    let flip: Part = |a| {
+        repeat(a, |a| {
+            let mut good = a.create_label();
+            a.xor(eax, eax)?;
+            a.lock().btc(qword_ptr(TABLES[2]), IGNORED)?;
+            a.setc(al)?;
+            a.cmp(eax, dword_ptr(variable(X)))?;
+            a.je(good)?;
+            a.inc(dword_ptr(variable(Y)))?;
+            a.set_label(&mut good)?;
+            a.xor(eax, 1)?;
+            a.mov(dword_ptr(variable(X)), eax)
+        })
+    };
+    let touch: Part = |a| {
+        repeat(a, |a| {
+            let mut good = a.create_label();
+            a.lock().btr(qword_ptr(TABLES[2]), DIRTY)?;
+            a.lock().btr(qword_ptr(TABLES[2]), ACCESSED)?;
+            a.mov(rdi, LINEAR)?;
+            a.invlpg(byte_ptr(rdi))?;
+            a.inc(dword_ptr(rdi))?;
+            a.inc(dword_ptr(variable(3)))?;
+            a.mov(eax, dword_ptr(TABLES[2]))?;
+            a.and(eax, 1 << DIRTY | 1 << ACCESSED)?;
+            a.cmp(eax, 1 << DIRTY | 1 << ACCESSED)?;
+            a.je(good)?;
+            a.inc(dword_ptr(variable(2)))?;
+            a.set_label(&mut good)?;
+            a.zero_bytes()
+        })
+    };
+    Test { name: "walked-flags", cells: 1, parts: vec![flip, touch], before: vec![map_page], after: nothing }
+}
+
 /// The function of this round's page, in RDI.
 fn function(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(edi, r14d)?;
@@ -499,6 +560,16 @@ fn split_locks_are_respected_by_other_locks() {
             assert_eq!(counted, both_halves, "{engine} {test}: {counted:#x}");
         }
         assert_eq!(counts("split-both").variables[0], u64::from(2 * rounds), "{engine}");
+    }
+}
+
+#[test]
+fn page_walks_set_flags_and_lose_nothing() {
+    let rounds = rounds_or(10_000);
+    for engine in ENGINES {
+        let counts = run("walks", engine, rounds, vec![walked_flags()])("walked-flags");
+        let stores = u64::from(rounds) * u64::from(TIMES);
+        assert_eq!(counts.variables[1..], [0, 0, stores], "{engine}: lost flips, lost flags, stores");
     }
 }
 
