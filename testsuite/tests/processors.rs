@@ -42,6 +42,8 @@ done
 check clock "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" tsc
 dmesg | grep -E "$COMPLAINTS"
 check complaints "$(dmesg | grep -cE "$COMPLAINTS")" 0
+# The kernel's own line must not come into the middle of the last one.
+sleep 0.3
 echo l > /proc/sysrq-trigger
 check nmis "$(dmesg | grep -c "NMI backtrace for cpu")" $N
 echo done
