@@ -4,6 +4,7 @@ mod clock;
 mod environment;
 mod halt_poll;
 mod lag;
+mod pace;
 mod processor;
 mod report;
 mod run;
