@@ -21,7 +21,10 @@ const _: () = assert!(size_of::<TlbEntry>() == 32 && SETS.is_power_of_two());
 /// What an access does, and so which tag it is compared with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// A read, at once.
     Read,
+    /// A read through an address that is kept until other accesses have been looked up, too.
+    ReadLater,
     /// A write, or a read-modify-write.
     Write,
 }
@@ -42,7 +45,8 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn encode(self) -> u64 {
         let bit = |condition: bool, bit: u32| u64::from(condition) << bit;
-        self.bytes | bit(self.kind == Kind::Write, 16) | bit(self.for_writes, 17) | bit(self.grouped, 18)
+        let kind = bit(self.kind == Kind::Write, 16) | bit(self.kind == Kind::ReadLater, 19);
+        self.bytes | kind | bit(self.for_writes, 17) | bit(self.grouped, 18)
     }
 
     /// Where in a TLB entry the tag is that it is compared with.
@@ -54,7 +58,11 @@ impl Request {
     /// The request of `JitContext::access`.
     pub(crate) fn decode(access: u64) -> Self {
         let bit = |bit: u32| access >> bit & 1 != 0;
-        let kind = if bit(16) { Kind::Write } else { Kind::Read };
+        let kind = match (bit(16), bit(19)) {
+            (true, _) => Kind::Write,
+            (false, true) => Kind::ReadLater,
+            (false, false) => Kind::Read,
+        };
         Self { bytes: access & 0xffff, kind, for_writes: bit(17), grouped: bit(18) }
     }
 }
