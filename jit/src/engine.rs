@@ -60,6 +60,9 @@ impl Default for JitConfig {
     }
 }
 
+/// After so many instructions, and one way through a region more, translated code comes back to where interrupts are looked at.
+const MOST_AT_ONCE: u64 = 20_000;
+
 /// The part of the code cache that is for quick translations: one over this.
 const QUICK_SHARE: usize = 6;
 
@@ -455,6 +458,7 @@ impl HotTier for Jit {
             Err(NoEntry::Gone) => return TierExit::Gone,
             Err(NoEntry::Refused) => return TierExit::Interpret,
         };
+        let budget = budget.min(MOST_AT_ONCE);
         let heats = self.heat.as_mut_ptr();
         let jumps = self.directory.jumps.as_ptr();
         let mut context = JitContext::new(cpu, &self.thunks, jumps, heats, budget, chains);
