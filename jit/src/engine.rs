@@ -453,11 +453,12 @@ impl HotTier for Jit {
     }
 
     fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit {
-        let (code, calls) = match self.directory.enter(translation, cpu) {
-            Ok(entry) => entry,
-            Err(NoEntry::Gone) => return TierExit::Gone,
-            Err(NoEntry::Refused) => return TierExit::Interpret,
-        };
+        let (code, calls) =
+            match self.directory.known(cpu).map_or_else(|| self.directory.enter(translation, cpu), Ok) {
+                Ok(entry) => entry,
+                Err(NoEntry::Gone) => return TierExit::Gone,
+                Err(NoEntry::Refused) => return TierExit::Interpret,
+            };
         let budget = budget.min(MOST_AT_ONCE);
         let heats = self.heat.as_mut_ptr();
         let jumps = self.directory.jumps.as_ptr();

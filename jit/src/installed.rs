@@ -121,6 +121,12 @@ impl Directory {
         }
     }
 
+    /// The way into the translation that the jump cache knows at RIP, whichever that is: it may be entered.
+    pub(crate) fn known(&self, cpu: &Cpu) -> Option<Entry> {
+        let rip = cpu.state.rip();
+        self.jumps.known(rip, tag_of(cpu, rip))
+    }
+
     /// The way into a translation, whose first instruction is at RIP; from now on the jump cache knows it there.
     pub(crate) fn enter(&mut self, id: TranslationId, cpu: &mut Cpu) -> Result<Entry, NoEntry> {
         let Some(Some(installed)) = self.slots.get_mut(id.get() as usize - 1) else {
