@@ -44,6 +44,8 @@ pub(crate) struct Installation<'a> {
     /// The physical address of the entry.
     pub(crate) gpa: u64,
     pub(crate) mode: ModeKey,
+    /// Whether it was translated quickly.
+    pub(crate) is_quick: bool,
     pub(crate) region: &'a Region,
     /// The function in Cranelift's language, if it was kept.
     pub(crate) clif: Option<&'a str>,
@@ -83,9 +85,10 @@ impl Dump {
 }
 
 fn text(installation: &Installation<'_>) -> String {
-    let Installation { gpa, mode, region, clif, address, host } = installation;
+    let Installation { gpa, mode, is_quick, region, clif, address, host } = installation;
     let mut text = format!(
-        "region at linear {:#x}, physical {gpa:#x}, {mode:x?}: {} nodes, {} bytes of host code at {address:#x}\n",
+        "{}region at linear {:#x}, physical {gpa:#x}, {mode:x?}: {} nodes, {} bytes of host code at {address:#x}\n",
+        if *is_quick { "quick " } else { "" },
         region.entry,
         region.nodes.len(),
         host.len()

@@ -27,8 +27,10 @@ pub(crate) struct Installed {
     pub(crate) pages: Box<[(i64, u64)]>,
     /// The mapping (`Mmu::generation`) and the entry's address for which `pages` were last found right.
     pub(crate) checked: Option<(u64, u64)>,
-    /// How often accesses were left to the interpreter only because they were looked up together.
-    pub(crate) group_misses: u32,
+    /// As in `Translation`.
+    pub(crate) shared_looks: Vec<u64>,
+    /// How often its window was in vain.
+    pub(crate) window_misses: u32,
     /// It waits in `Rewritten`.
     pub(crate) is_parked: bool,
     /// The code has a stack window.

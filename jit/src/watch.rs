@@ -49,7 +49,8 @@ impl Watch {
             dump.write(installation)?;
         }
         if let Some(map) = &mut self.perf_map {
-            let name = format!("guest {:x}", installation.region.entry);
+            let tier = if installation.is_quick { "quick" } else { "guest" };
+            let name = format!("{tier} {:x}", installation.region.entry);
             map.name(installation.address, installation.host.len(), &name)?;
         }
         Ok(())
