@@ -169,7 +169,7 @@ impl Machine {
                 Ok(Processor { number, engine, lapic, shared, output, halt_poll })
             })
             .collect::<Result<Vec<_>>>()?;
-        let remote = Remote::new(attentions[0].clone());
+        let remote = Remote::new(attentions);
         let mut machine = Self { config, memory, shared, processors, output, remote };
         machine.load()?;
         Ok(machine)
