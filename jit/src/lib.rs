@@ -99,6 +99,7 @@ pub mod listing;
 mod micro;
 mod mxcsr;
 mod order;
+mod overlaps;
 mod pending;
 mod perf_map;
 mod quick;

@@ -21,6 +21,8 @@ pub(crate) struct Limits {
     least_indirect_heat: u32,
     /// Whether indirect jumps stay in the region.
     hubs: bool,
+    /// Whether the code before a loop has its first turn.
+    peels: bool,
 }
 
 impl Limits {
@@ -32,6 +34,7 @@ impl Limits {
         cold_fraction: 4,
         least_indirect_heat: 0,
         hubs: true,
+        peels: true,
     };
     /// For the quick tier, which gains nothing from what is seldom executed.
     pub(crate) const QUICK: Self = Self {
@@ -41,6 +44,7 @@ impl Limits {
         cold_fraction: 8,
         least_indirect_heat: 256,
         hubs: false,
+        peels: false,
     };
 
     /// Whether a block may be in a region.
@@ -73,6 +77,14 @@ pub(crate) struct Successors {
 }
 
 impl Successors {
+    /// Takes over what it does not have.
+    pub(crate) fn fill(&mut self, other: Self) {
+        self.next = self.next.or(other.next);
+        self.target = self.target.or(other.target);
+        self.return_to = self.return_to.or(other.return_to);
+        self.hub = self.hub.or(other.hub);
+    }
+
     fn iter(&self) -> impl Iterator<Item = usize> {
         // The last one comes first in the order: what is next in memory stays next.
         [self.target, self.hub, self.return_to, self.next].into_iter().flatten()
@@ -224,14 +236,18 @@ impl Region {
         let mut taken = 0;
         while taken < growth.queue.len() {
             let queued = growth.queue[taken].clone();
-            region.note_memory(entry, queued.offset, &queued.block);
             let node = growth.node(taken, queued);
             region.nodes.push(node);
             taken += 1;
         }
-        let Growth { open, links, .. } = growth;
+        let Growth { open, links, queue, .. } = growth;
         if limits.hubs {
             region.add_hubs(open, &links);
+        }
+        let chains: Vec<Chain> = queue.iter().map(|queued| queued.chain).collect();
+        region.end_where_others_begin(&chains, limits.peels);
+        for (number, Queued { offset, block, .. }) in queue.iter().enumerate() {
+            region.note_memory(entry, *offset, block, region.nodes[number].bytes.len());
         }
         Some(region)
     }
@@ -242,8 +258,8 @@ impl Region {
         now.nodes.clear();
         for node in self.nodes.iter().filter(|node| node.targets.is_empty()) {
             match code.block(entry.wrapping_add(node.offset as u64)) {
-                Some(block) if (block.gpa, &block.bytes) == (node.gpa, &node.bytes) => {
-                    now.note_memory(entry, node.offset, &block);
+                Some(block) if block.gpa == node.gpa && block.bytes.starts_with(&node.bytes) => {
+                    now.note_memory(entry, node.offset, &block, node.bytes.len());
                 }
                 _ => return false,
             }
@@ -385,13 +401,14 @@ impl Region {
         }
     }
 
-    fn note_memory(&mut self, entry: u64, offset: i64, block: &HotBlock) {
-        let length = block.bytes.len() as u64;
+    /// Notes where the first `bytes` of a block are.
+    fn note_memory(&mut self, entry: u64, offset: i64, block: &HotBlock, bytes: usize) {
+        let length = bytes as u64;
         let head = length.min(0x1000 - (block.gpa & 0xfff));
         let linear = entry.wrapping_add(offset as u64);
         let page = (linear >> 12).wrapping_sub(entry >> 12) as i64;
         self.note_piece(page, block.gpa, head);
-        if let Some(tail) = block.tail_page {
+        if let Some(tail) = block.tail_page.filter(|_| length > head) {
             self.note_piece(page + 1, tail << 12, length - head);
         }
     }
