@@ -76,9 +76,29 @@ poweroff -f
 /// The checks in `testsuite/smp`, and those of them that `LOAD` repeats, once and with each clock.
 const CHECKS: usize = 11 + 7 + 2;
 
+/// Each processor executes something; prints as `SCRIPT` does.
+const CROWD: &str = r#"
+check() { if [ "$2" = "$3" ]; then echo "check $1 ok"; else echo "check $1 FAILED: '$2', not '$3'"; fi; }
+check nproc "$(nproc)" $N
+cpu=0; while [ $cpu -lt $N ]; do taskset -c $cpu cut -d" " -f39 /proc/self/stat > /tmp/place$cpu & cpu=$((cpu+1)); done
+wait
+cpu=0; places=; while [ $cpu -lt $N ]; do [ "$(cat /tmp/place$cpu)" = $cpu ] && places=x$places; cpu=$((cpu+1)); done
+check places ${#places} $N
+check clock "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" tsc
+dmesg | grep -E "$COMPLAINTS"
+check complaints "$(dmesg | grep -cE "$COMPLAINTS")" 0
+echo done
+poweroff -f
+"#;
+
 fn boots(name: &str, engine: &str, cpus: usize) {
+    // Nine, one for each processor, and two for each that is unplugged.
+    boots_to(SCRIPT, 9 + cpus + 2 * (cpus - 1), name, engine, cpus);
+}
+
+fn boots_to(script: &str, checks: usize, name: &str, engine: &str, cpus: usize) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let script = format!("N={cpus}\nCOMPLAINTS='{COMPLAINTS}'\n{SCRIPT}");
+    let script = format!("N={cpus}\nCOMPLAINTS='{COMPLAINTS}'\n{script}");
     let Some(mut guest) = debian::guest(env!("CARGO_TARGET_TMPDIR"), name, Flavour::Cloud, &script, &[])
     else {
         return;
@@ -90,8 +110,7 @@ fn boots(name: &str, engine: &str, cpus: usize) {
         let console = run.console();
         let passed =
             console.lines().filter(|line| line.starts_with("check ") && line.ends_with(" ok")).count();
-        // Nine, one for each processor, and two for each that is unplugged.
-        assert_eq!(passed, 9 + cpus + 2 * (cpus - 1), "{console}\n{}", run.errors);
+        assert_eq!(passed, checks, "{console}\n{}", run.errors);
         assert_eq!((run.status, run.after("done")), (Some(0), Some("")), "{console}\n{}", run.errors);
         println!("{name}: {passed} checks in {:.1} s", run.elapsed.as_secs_f64());
     }
@@ -115,6 +134,11 @@ fn two_processors_on_the_interpreter() {
 #[test]
 fn four_processors_on_the_interpreter() {
     boots("smp-4-interp", "interp", 4);
+}
+
+#[test]
+fn sixty_four_processors() {
+    boots_to(CROWD, 4, "smp-64", "jit", 64);
 }
 
 /// The engine and number of vCPUs under the program's load; `percent` is how much of it in the test command.
