@@ -36,6 +36,26 @@ impl Cpu {
         true
     }
 
+    /// The same from the last byte down: the destination is not within `bytes` below the source.
+    pub(crate) fn copy_down_within_pages(&mut self, from: u64, to: u64, bytes: u64) -> bool {
+        let (Some(source), Some(target)) =
+            (self.mmu.host_for_read(from, bytes), self.mmu.host_for_write(to, bytes))
+        else {
+            return false;
+        };
+        let distance = (source as usize).wrapping_sub(target as usize);
+        if distance < bytes as usize {
+            // As above.
+            return false;
+        }
+        before_store();
+        // SAFETY: both addresses are guest RAM with `bytes` left in their pages; `copy` allows an overlap, and with the
+        // target above or far below the source it does what descending single moves would do.
+        unsafe { std::ptr::copy(source, target, bytes as usize) };
+        after_load();
+        true
+    }
+
     /// Writes `count` copies of `pattern`, of width `W`, from `linear` on, not leaving its page.
     pub(crate) fn fill_within_page<W: Width>(&mut self, linear: u64, pattern: u64, count: u64) -> bool {
         let Some(host) = self.mmu.host_for_write(linear, W::BYTES * count) else { return false };

@@ -70,9 +70,9 @@ impl Cpu {
     }
 }
 
-/// Whether a whole run may be done at once: 64-bit flat addressing, upward.
-fn runs_allowed(cpu: &Cpu, op: &Op) -> bool {
-    op.form == AddressForm::Flat && cpu.state.flags.system & bits::RFLAGS_DF == 0
+/// Whether a whole run may be done at once: 64-bit flat addressing, and upward unless `descends`.
+fn runs_allowed(cpu: &Cpu, op: &Op, descends: bool) -> bool {
+    op.form == AddressForm::Flat && (descends || cpu.state.flags.system & bits::RFLAGS_DF == 0)
 }
 
 /// Elements of `bytes` that fit from `linear` to the end of its page.
@@ -80,10 +80,18 @@ fn elements_in_page(linear: u64, bytes: u64) -> u64 {
     (4096 - (linear & 0xfff)) / bytes
 }
 
+/// Elements of `bytes` that fit from the one at `linear` down to the begin of its page; zero if that one leaves the page.
+fn elements_down_in_page(linear: u64, bytes: u64) -> u64 {
+    let offset = linear & 0xfff;
+    if offset + bytes > 4096 { 0 } else { offset / bytes + 1 }
+}
+
 /// A string instruction's one element, and its run of many.
 trait Element {
     /// Whether REPE and REPNE look at ZF after each element.
     const COMPARES: bool = false;
+    /// Whether `run` looks at the direction.
+    const DESCENDS: bool = false;
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>;
     /// Does up to `count` elements at once and returns how many; zero if it cannot.
     fn run<W: Width>(_cpu: &mut Cpu, _op: &Op, _count: u64) -> u64 {
@@ -99,7 +107,33 @@ struct Cmps;
 struct Ins;
 struct Outs;
 
+impl Movs {
+    /// `run` towards lower addresses, as Linux moves its compressed kernel.
+    fn run_down<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
+        let from = cpu.string_register(reg::RSI, op);
+        let to = cpu.string_register(reg::RDI, op);
+        let in_pages = elements_down_in_page(from, W::BYTES).min(elements_down_in_page(to, W::BYTES));
+        let count = count.min(in_pages);
+        // A destination shortly below the source repeats what was just written: only up to there at once.
+        let distance = from.wrapping_sub(to);
+        let count = if distance < count * W::BYTES { distance / W::BYTES } else { count };
+        if count < 2 {
+            return 0;
+        }
+        let bytes = count * W::BYTES;
+        let first = bytes - W::BYTES;
+        if !cpu.copy_down_within_pages(from.wrapping_sub(first), to.wrapping_sub(first), bytes) {
+            return 0;
+        }
+        cpu.advance_string(reg::RSI, op, bytes.wrapping_neg());
+        cpu.advance_string(reg::RDI, op, bytes.wrapping_neg());
+        count
+    }
+}
+
 impl Element for Movs {
+    const DESCENDS: bool = true;
+
     fn one<W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception> {
         let from = cpu.source_linear(op, W::BYTES)?;
         // The source faults before the destination is looked at.
@@ -113,6 +147,9 @@ impl Element for Movs {
     }
 
     fn run<W: Width>(cpu: &mut Cpu, op: &Op, count: u64) -> u64 {
+        if cpu.state.flags.system & bits::RFLAGS_DF != 0 {
+            return Self::run_down::<W>(cpu, op, count);
+        }
         let from = cpu.string_register(reg::RSI, op);
         let to = cpu.string_register(reg::RDI, op);
         let count = count.min(elements_in_page(from, W::BYTES)).min(elements_in_page(to, W::BYTES));
@@ -288,7 +325,7 @@ fn string<E: Element, W: Width>(cpu: &mut Cpu, op: &Op) -> Result<(), Exception>
     if op.flags & (op_flags::REP | op_flags::REPNE) == 0 {
         return E::one::<W>(cpu, op);
     }
-    let runs = runs_allowed(cpu, op);
+    let runs = runs_allowed(cpu, op, E::DESCENDS);
     // A single step is one iteration (SDM vol. 3, 17.3.1.2).
     let stepped = cpu.state.flags.system & bits::RFLAGS_TF != 0;
     let mut turn = if stepped { 1 } else { ELEMENTS_PER_TURN };
