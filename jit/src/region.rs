@@ -5,6 +5,7 @@ use iced_x86::{Code, FlowControl};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
 use rx86_cpu::op::{Op, op_flags};
+use std::collections::VecDeque;
 
 /// How far regions grow.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +56,8 @@ const MAX_LIKELY: usize = 3;
 /// The same of what an indirect jump leads to, in relation to the jump's own least count: there are many of them.
 const COLD_TARGET_FRACTION: u32 = 16;
 
-/// The farthest that a target of an indirect jump may be from the region's entry, so that offsets are short.
-const MAX_TARGET_DISTANCE: u64 = 1 << 30;
+/// The farthest that a node may be from the region's entry, so that offsets are short.
+const MAX_DISTANCE: u64 = 1 << 30;
 
 /// Where control goes at a node's end, as far as its bytes say. `None` where the code is not part of the region.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,7 +151,6 @@ enum OpenKind {
 }
 
 /// A node to be.
-#[derive(Clone)]
 struct Queued {
     offset: i64,
     chain: Chain,
@@ -176,9 +176,11 @@ struct Growth<'a> {
     code: &'a mut dyn CodeView,
     limits: Limits,
     entry: u64,
-    numbers: FxHashMap<(i64, Chain), usize>,
+    /// The offset and the chain of each node so far. They are few.
+    places: Vec<(i64, Chain)>,
     links: Vec<Link>,
-    queue: Vec<Queued>,
+    /// The last of them, which have yet to be made.
+    queue: VecDeque<Queued>,
     open: Vec<Open>,
     instructions: usize,
 }
@@ -187,6 +189,16 @@ impl Region {
     /// The region that begins at the linear address `entry`; None if there is no decoded block.
     pub(crate) fn grow(entry: u64, code: &mut dyn CodeView, limits: Limits) -> Option<Self> {
         let first = code.block(entry)?;
+        Self::grow_from(first, entry, code, limits)
+    }
+
+    /// The same where the first block is at hand.
+    pub(crate) fn grow_from(
+        first: HotBlock,
+        entry: u64,
+        code: &mut dyn CodeView,
+        limits: Limits,
+    ) -> Option<Self> {
         if !limits.allow(&first) {
             return None;
         }
@@ -194,7 +206,7 @@ impl Region {
             code,
             limits,
             entry,
-            numbers: FxHashMap::default(),
+            places: vec![(0, 0)],
             links: vec![Link {
                 caller: 0,
                 callee: None,
@@ -202,13 +214,12 @@ impl Region {
                 depth: 0,
                 recursive_returns: Vec::new(),
             }],
-            queue: Vec::new(),
+            queue: VecDeque::new(),
             open: Vec::new(),
             instructions: 0,
         };
-        growth.numbers.insert((0, 0), 0);
         let least_heat = first.heat / limits.cold_fraction;
-        growth.queue.push(Queued { offset: 0, chain: 0, block: first, least_heat });
+        growth.queue.push_back(Queued { offset: 0, chain: 0, block: first, least_heat });
         let mut region = Self {
             entry,
             nodes: Vec::new(),
@@ -217,13 +228,10 @@ impl Region {
             pieces: Vec::new(),
             pages: Vec::new(),
         };
-        let mut taken = 0;
-        while taken < growth.queue.len() {
-            let queued = growth.queue[taken].clone();
+        while let Some(queued) = growth.queue.pop_front() {
             region.note_memory(entry, queued.offset, &queued.block);
-            let node = growth.node(taken, queued);
+            let node = growth.node(region.nodes.len(), queued);
             region.nodes.push(node);
-            taken += 1;
         }
         let Growth { open, links, .. } = growth;
         if limits.hubs {
@@ -472,33 +480,36 @@ impl Growth<'_> {
             }
             chain = self.links[chain].caller;
         }
-        self.numbers.contains_key(&(target, 0)).then_some(0)
+        self.places.contains(&(target, 0)).then_some(0)
     }
 
     /// The nodes that the indirect jump or call at the end of the block at `offset` leads to.
     fn targets(&mut self, offset: i64, chain: Chain, least_heat: u32) -> Vec<usize> {
         let targets = self.code.targets(self.entry.wrapping_add(offset as u64));
         let offsets = targets.iter().map(|target| target.wrapping_sub(self.entry) as i64);
-        let near: Vec<i64> = offsets.filter(|offset| offset.unsigned_abs() < MAX_TARGET_DISTANCE).collect();
-        near.into_iter().filter_map(|offset| self.take(offset, chain, least_heat)).collect()
+        let offsets: Vec<i64> = offsets.collect();
+        offsets.into_iter().filter_map(|offset| self.take(offset, chain, least_heat)).collect()
     }
 
     /// The number of the node at `offset`, which joins the region if it is worth it.
     fn take(&mut self, offset: i64, chain: Chain, least_heat: u32) -> Option<usize> {
-        if let Some(&number) = self.numbers.get(&(offset, chain)) {
-            return Some(number);
+        let number = self.places.iter().position(|&place| place == (offset, chain));
+        if number.is_some() {
+            return number;
         }
-        if self.queue.len() >= self.limits.nodes || self.instructions >= self.limits.instructions {
+        if offset.unsigned_abs() >= MAX_DISTANCE
+            || self.places.len() >= self.limits.nodes
+            || self.instructions >= self.limits.instructions
+        {
             return None;
         }
         let block = self.code.block(self.entry.wrapping_add(offset as u64))?;
         if block.heat < least_heat || !self.limits.allow(&block) {
             return None;
         }
-        let number = self.queue.len();
-        self.queue.push(Queued { offset, chain, block, least_heat });
-        self.numbers.insert((offset, chain), number);
-        Some(number)
+        self.queue.push_back(Queued { offset, chain, block, least_heat });
+        self.places.push((offset, chain));
+        Some(self.places.len() - 1)
     }
 }
 
