@@ -15,11 +15,12 @@ const TYPED_AHEAD_BYTES: usize = 64 * 1024;
 /// How long a non-blocking stream is left alone before it is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// What other threads ask of the machine's thread.
+/// What other threads ask of the machine's threads.
 #[derive(Clone)]
 pub struct Remote {
     shared: Arc<Shared>,
-    attention: Attention,
+    /// By vCPU.
+    attentions: Arc<[Attention]>,
 }
 
 #[derive(Default)]
@@ -34,9 +35,9 @@ struct Shared {
 }
 
 impl Remote {
-    /// A remote of the machine whose first vCPU looks at `attention`.
-    pub fn new(attention: Attention) -> Self {
-        Self { shared: Arc::default(), attention }
+    /// A remote of the machine whose vCPUs look at `attentions`, of which there is at least one.
+    pub fn new(attentions: Vec<Attention>) -> Self {
+        Self { shared: Arc::default(), attentions: attentions.into() }
     }
 
     /// Asks the machine to stop.
@@ -64,7 +65,10 @@ impl Remote {
         // Under the lock whoever waits either has seen the flag or waits already.
         drop(lock(&self.shared.typed));
         self.shared.changed.notify_all();
-        self.wake();
+        // Any of them ends the run: the first one may be waiting for a host CPU.
+        for attention in &*self.attentions {
+            attention.raise(Attention::KICK);
+        }
     }
 
     /// Whether somebody has asked the machine to stop.
@@ -124,10 +128,6 @@ impl Remote {
         self.shared.changed.notify_all();
     }
 
-    fn wake(&self) {
-        self.attention.raise(Attention::KICK);
-    }
-
     /// Appends typed bytes; waits while too many are kept.
     pub fn type_bytes(&self, bytes: &[u8]) {
         let mut typed = lock(&self.shared.typed);
@@ -137,7 +137,7 @@ impl Remote {
         typed.extend(bytes);
         drop(typed);
         self.shared.changed.notify_all();
-        self.wake();
+        self.attentions[0].raise(Attention::KICK);
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn wishes_are_told_by_their_urgency() {
-        let remote = Remote::new(Attention::default());
+        let remote = Remote::new(vec![Attention::default()]);
         assert!(remote.wish().is_none());
         remote.show_state();
         assert!(matches!(remote.wish(), Some(Outcome::Paused)));
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn typed_bytes_keep_their_order_when_the_guest_takes_few() {
         let attention = Attention::default();
-        let remote = Remote::new(attention.clone());
+        let remote = Remote::new(vec![attention.clone()]);
         remote.type_bytes(b"abcd");
         assert!(attention.peek() & Attention::KICK != 0);
         let mut taken: Vec<u8> = Vec::new();

@@ -1,10 +1,13 @@
 //! Kernel and initrd images: files of the host, or bytes that rx86 has made, with errors that name them.
 
-use anyhow::{Context, Result, bail};
-use std::borrow::Cow;
+#![expect(unsafe_code, reason = "maps files, so that what the host has cached of them is copied once")]
+
+use anyhow::{Context, Result, bail, ensure};
+use memmap2::{Mmap, MmapOptions};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
@@ -33,7 +36,7 @@ impl fmt::Display for Role {
 /// Where an image's bytes are.
 #[derive(Clone, Debug)]
 pub enum Image {
-    /// In a file, which is read anew for every boot, so that the host's memory holds them once: in the guest's RAM.
+    /// In a file, which is mapped anew for every boot, so that the host's memory holds them once: in the guest's RAM.
     File(PathBuf),
     /// In memory, with a name for messages.
     Bytes {
@@ -42,6 +45,26 @@ pub enum Image {
         /// The bytes.
         bytes: Vec<u8>,
     },
+}
+
+/// An image's bytes.
+#[derive(Debug)]
+pub enum Contents<'a> {
+    /// Those of a file.
+    Mapped(Mmap),
+    /// Those that were there.
+    Held(&'a [u8]),
+}
+
+impl Deref for Contents<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(file) => file,
+            Self::Held(bytes) => bytes,
+        }
+    }
 }
 
 impl fmt::Display for Image {
@@ -55,16 +78,16 @@ impl fmt::Display for Image {
 
 impl Image {
     /// All bytes, which must be fewer than the guest's `memory_bytes`.
-    pub fn read(&self, role: Role, memory_bytes: u64) -> Result<Cow<'_, [u8]>> {
+    pub fn read(&self, role: Role, memory_bytes: u64) -> Result<Contents<'_>> {
         match self {
-            Self::File(path) => read_file(role, path, memory_bytes).map(Cow::Owned),
-            Self::Bytes { bytes, .. } => Ok(Cow::Borrowed(bytes)),
+            Self::File(path) => map_file(role, path, memory_bytes),
+            Self::Bytes { bytes, .. } => Ok(Contents::Held(bytes)),
         }
     }
 }
 
-/// Reads all of `path`, which must be a regular file: a pipe or a device may never end.
-fn read_file(role: Role, path: &Path, memory_bytes: u64) -> Result<Vec<u8>> {
+/// Maps all of `path`, which must be a regular file: a pipe or a device may never end.
+fn map_file(role: Role, path: &Path, memory_bytes: u64) -> Result<Contents<'static>> {
     let tried = || format!("cannot read the {role} '{}'", path.display());
     let metadata = std::fs::metadata(path).map_err(advise).with_context(tried)?;
     if metadata.is_dir() {
@@ -83,11 +106,19 @@ fn read_file(role: Role, path: &Path, memory_bytes: u64) -> Result<Vec<u8>> {
             memory_bytes / MIB
         );
     }
-    let mut bytes = Vec::with_capacity(length as usize);
     let file = File::open(path).map_err(advise).with_context(tried)?;
+    if length == 0 {
+        return Ok(Contents::Held(&[]));
+    }
+    let mut options = MmapOptions::new();
     // A file that grows meanwhile is as long as it was.
-    file.take(length).read_to_end(&mut bytes).map_err(advise).with_context(tried)?;
-    Ok(bytes)
+    options.len(length as usize).populate();
+    // SAFETY: nothing relies on the bytes to stay the same: what is read of them twice is checked twice. If somebody makes the
+    // file shorter while it is copied to the guest, the host ends this process.
+    let mapped = unsafe { options.map(&file) }.map_err(advise).with_context(tried)?;
+    let is_whole = file.metadata().is_ok_and(|now| now.len() >= length);
+    ensure!(is_whole, "{}: it is being written; wait until it is whole", tried());
+    Ok(Contents::Mapped(mapped))
 }
 
 /// The host's error in words that say what to do, where it is a usual one.

@@ -76,7 +76,10 @@ pub fn run(images: Images, args: &MachineArgs) -> Result<u8> {
         Some(StatsFormat::Json) => eprintln!("{}", Stats::of(&machine, elapsed).json()?),
         None => {}
     }
-    Ok(report(outcome))
+    let status = report(outcome);
+    // The process is about to end, which gives all that the machine has back at once.
+    std::mem::forget(machine);
+    Ok(status)
 }
 
 /// Runs the machine to its end, however often it is paused meanwhile.

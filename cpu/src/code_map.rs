@@ -60,6 +60,12 @@ impl CodeMap {
         touched
     }
 
+    /// Whether decoded code may be among `bytes` bytes at `gpa`, all in one page.
+    pub fn has_code(&self, gpa: u64, bytes: u64) -> bool {
+        let mask = self.granules.get(&(gpa >> 12)).copied().unwrap_or(0);
+        mask & granule_mask(gpa & 0xfff, bytes) != 0
+    }
+
     /// Keeps a write for `take_writes`; one that goes on where the last one ended makes that one longer.
     fn record(&mut self, at: u64, len: u64) {
         match self.written.last_mut() {

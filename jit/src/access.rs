@@ -2,7 +2,8 @@
 //! stores.
 
 use crate::context::JitContext;
-use crate::groups::{Group, Groups, Member};
+use crate::groups::{Group, Groups};
+use crate::symbols::{Access, Key};
 use crate::translator::Translator;
 use crate::window::StackWindow;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -20,7 +21,10 @@ const _: () = assert!(size_of::<TlbEntry>() == 32 && SETS.is_power_of_two());
 /// What an access does, and so which tag it is compared with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// A read, at once.
     Read,
+    /// A read through an address that is kept until other accesses have been looked up, too.
+    ReadLater,
     /// A write, or a read-modify-write.
     Write,
 }
@@ -41,7 +45,8 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn encode(self) -> u64 {
         let bit = |condition: bool, bit: u32| u64::from(condition) << bit;
-        self.bytes | bit(self.kind == Kind::Write, 16) | bit(self.for_writes, 17) | bit(self.grouped, 18)
+        let kind = bit(self.kind == Kind::Write, 16) | bit(self.kind == Kind::ReadLater, 19);
+        self.bytes | kind | bit(self.for_writes, 17) | bit(self.grouped, 18)
     }
 
     /// Where in a TLB entry the tag is that it is compared with.
@@ -53,56 +58,100 @@ impl Request {
     /// The request of `JitContext::access`.
     pub(crate) fn decode(access: u64) -> Self {
         let bit = |bit: u32| access >> bit & 1 != 0;
-        let kind = if bit(16) { Kind::Write } else { Kind::Read };
+        let kind = match (bit(16), bit(19)) {
+            (true, _) => Kind::Write,
+            (false, true) => Kind::ReadLater,
+            (false, false) => Kind::Read,
+        };
         Self { bytes: access & 0xffff, kind, for_writes: bit(17), grouped: bit(18) }
     }
 }
 
-/// The groups of the node that is translated, and what is known of them where the translation is.
-#[derive(Default)]
-pub(crate) struct NodeGroups {
-    groups: Groups,
-    /// The host address of each group's first byte.
-    hosts: Vec<Option<Value>>,
-    /// For each instruction its place in the region's stack window, if it has one.
-    in_window: Vec<Option<u64>>,
-    /// The current instruction's number in the node.
-    current: usize,
+/// A look into the TLB that has been emitted: its group is in one page.
+#[derive(Clone, Copy)]
+struct Known {
+    node: usize,
+    key: Key,
+    group: Group,
+    /// The host address of the group's first byte.
+    host: Value,
 }
 
-impl NodeGroups {
-    pub(crate) fn new(groups: Groups, in_window: &[Option<u64>]) -> Self {
-        let hosts = vec![None; groups.groups.len()];
-        Self { groups, hosts, in_window: in_window.to_vec(), current: 0 }
+/// The accesses of the region, and what is known of them where the translation is.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    groups: Groups,
+    window: Option<StackWindow>,
+    /// The current node, and the number of the current instruction in it.
+    node: usize,
+    instruction: usize,
+    known: Vec<Known>,
+    /// What was known at the ends of nodes.
+    ends: Vec<Vec<Known>>,
+    /// A look was made in another node than an access that relies on it.
+    pub(crate) spread: bool,
+    /// Where looks for several accesses were made: the node, and how far from the region's first byte.
+    pub(crate) shared: Vec<(usize, i64)>,
+}
+
+impl Lookups {
+    pub(crate) fn new(groups: Groups, window: Option<StackWindow>) -> Self {
+        Self { groups, window, ..Self::default() }
     }
 
-    fn in_window(&self) -> Option<u64> {
-        self.in_window.get(self.current).copied().flatten()
+    pub(crate) fn begin_node(&mut self, node: usize) {
+        (self.node, self.instruction) = (node, 0);
+        let before = self.groups.before(node).and_then(|before| self.ends.get(before));
+        self.known = before.cloned().unwrap_or_default();
     }
 
-    fn member(&self) -> Option<Member> {
-        self.groups.member(self.current)
-    }
-
-    fn group(&self, group: usize) -> Group {
-        self.groups.groups[group]
-    }
-
-    fn host(&self, group: usize) -> Option<Value> {
-        self.hosts[group]
-    }
-
-    fn set_host(&mut self, group: usize, host: Value) {
-        self.hosts[group] = Some(host);
+    pub(crate) fn end_node(&mut self) {
+        let node = self.node;
+        self.ends.resize(self.ends.len().max(node + 1), Vec::new());
+        self.ends[node] = std::mem::take(&mut self.known);
     }
 
     pub(crate) fn next_instruction(&mut self) {
-        self.current += 1;
+        self.instruction += 1;
+    }
+
+    fn in_window(&self) -> Option<u64> {
+        self.window.as_ref()?.place(self.node, self.instruction)
+    }
+
+    /// The access of the current instruction, if it is one of so many bytes that may be in a group.
+    fn access(&self, bytes: u64) -> Option<Access> {
+        let access = self.groups.access(self.node, self.instruction)?;
+        (access.bytes as u64 == bytes).then_some(*access)
+    }
+
+    /// Where an access is, if that is known: an address, and how far from it.
+    fn place_of(&mut self, access: &Access) -> Option<(Value, u64)> {
+        let holds = |known: &&Known| {
+            let Group { first, end, writes, .. } = known.group;
+            known.key == access.key
+                && (first..=end - access.bytes).contains(&access.offset)
+                && (writes || !access.writes)
+        };
+        let known = self.known.iter().rev().find(holds)?;
+        self.spread |= known.node != self.node;
+        Some((known.host, (access.offset - known.group.first) as u64))
+    }
+
+    /// What a look for the current instruction's access is for.
+    fn group(&self, access: &Access) -> Group {
+        let group = self.groups.group(self.node, self.instruction);
+        group.unwrap_or_else(|| Group::of(access))
+    }
+
+    fn add(&mut self, access: &Access, group: Group, host: Value) {
+        self.known.push(Known { node: self.node, key: access.key, group, host });
+        self.shared.push((self.node, access.at));
     }
 
     /// The mapping may have changed.
-    pub(crate) fn forget(&mut self) {
-        self.hosts.fill(None);
+    fn forget(&mut self) {
+        self.known.clear();
     }
 }
 
@@ -172,26 +221,27 @@ impl Translator<'_> {
         kind: Kind,
         linear: impl FnOnce(&mut Self) -> Value,
     ) -> Value {
-        if let (Some(window), Some(offset)) = (self.window, self.groups.in_window()) {
+        if let (Some(window), Some(offset)) = (self.window, self.lookups.in_window()) {
             return self.add_constant(window, offset);
         }
-        let Some(Member { group, offset }) = self.groups.member() else {
+        let Some(access) = self.lookups.access(W::BYTES) else {
             let linear = linear(self);
             return self.host_address::<W>(linear, kind);
         };
-        let first = match self.groups.host(group) {
-            Some(first) => first,
-            None => {
-                let Group { span, writes } = self.groups.group(group);
-                let linear = linear(self);
-                let first = self.add_constant(linear, offset.wrapping_neg());
-                let request = Request { bytes: span, kind, for_writes: writes, grouped: true };
-                let host = self.probe(first, request);
-                self.groups.set_host(group, host);
-                host
-            }
-        };
-        self.add_constant(first, offset)
+        if let Some((host, distance)) = self.lookups.place_of(&access) {
+            return self.add_constant(host, distance);
+        }
+        let group = self.lookups.group(&access);
+        let linear = linear(self);
+        if !group.is_shared {
+            return self.host_address::<W>(linear, kind);
+        }
+        let distance = (access.offset - group.first) as u64;
+        let first = self.add_constant(linear, distance.wrapping_neg());
+        let bytes = (group.end - group.first) as u64;
+        let host = self.probe(first, Request { bytes, kind, for_writes: group.writes, grouped: true });
+        self.lookups.add(&access, group, host);
+        self.add_constant(host, distance)
     }
 
     /// The host address of `W` at a linear address. If the TLB does not know it, a function fills the TLB; where it
@@ -203,16 +253,16 @@ impl Translator<'_> {
 
     /// The host address of the region's stack window. Where it cannot be had, the region is left before it has begun.
     pub(crate) fn prove_window(&mut self, window: &StackWindow) {
+        let &StackWindow { first, span, writes, .. } = window;
         let top = self.register(reg::RSP);
-        let first = self.add_constant(top, window.first as u64);
-        let request =
-            Request { bytes: window.span, kind: Kind::Read, for_writes: window.writes, grouped: true };
+        let first = self.add_constant(top, first as u64);
+        let request = Request { bytes: span, kind: Kind::Read, for_writes: writes, grouped: true };
         self.window = Some(self.probe(first, request));
     }
 
     /// An instruction may change the mapping.
     pub(crate) fn forget_hosts(&mut self) {
-        self.groups.forget();
+        self.lookups.forget();
         self.mapping_changes = true;
     }
 

@@ -5,6 +5,8 @@
 
 #![expect(unsafe_code, reason = "maps files that nobody else knows")]
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use std::io;
 
@@ -14,6 +16,11 @@ const ALIGNMENT: usize = 16;
 const SEGMENTS: usize = 16;
 /// What the largest region may take.
 const LEAST_SEGMENT_BYTES: usize = 128 << 10;
+/// So much at a time is asked of the host before it is used, which costs less than a fault for each page of each view; a
+/// multiple of the page size.
+const AHEAD_BYTES: usize = 256 << 10;
+/// Arenas whose segments are smaller ask for nothing.
+const LEAST_AHEAD_SEGMENT_BYTES: usize = 1 << 20;
 
 /// A part of the arena; its code goes together.
 pub(crate) type Segment = usize;
@@ -38,6 +45,8 @@ pub(crate) struct CodeArena {
     current: Segment,
     /// Bytes used in the current segment.
     used: usize,
+    /// The host has been asked for memory up to here, while the arena is filled for the first time.
+    ahead: usize,
 }
 
 #[derive(Debug)]
@@ -59,7 +68,7 @@ impl CodeArena {
             Ok(views) => views,
             Err(_) => Views::Single(Some(MmapMut::map_anon(length)?.make_exec()?)),
         };
-        Ok(Self { views, segment_bytes, current: 0, used: 0 })
+        Ok(Self { views, segment_bytes, current: 0, used: 0, ahead: 0 })
     }
 
     /// The segment whose code must be given up before `bytes` more can be added, if there is not room enough.
@@ -79,6 +88,10 @@ impl CodeArena {
         }
         let at = self.current * self.segment_bytes + self.used;
         self.used = (self.used + code.len()).next_multiple_of(ALIGNMENT).min(self.segment_bytes);
+        while self.segment_bytes >= LEAST_AHEAD_SEGMENT_BYTES && self.ahead < at + code.len() {
+            self.views.populate(self.ahead, AHEAD_BYTES);
+            self.ahead += AHEAD_BYTES;
+        }
         let start = self.views.write(at, code)?;
         Ok(Some(HostCode { start, bytes: code.len(), segment: self.current }))
     }
@@ -98,6 +111,20 @@ impl Views {
             Self::Single(memory) => memory.as_deref().unwrap_or_default(),
         }
     }
+
+    /// Has the host give memory to `length` bytes at offset `at`, as far as they are within the arena. If it cannot now, it
+    /// does when they are touched.
+    #[cfg(target_os = "linux")]
+    fn populate(&self, at: usize, length: usize) {
+        if let Self::Dual { write, execute } = self {
+            let length = length.min(write.len().saturating_sub(at));
+            let _ = write.advise_range(Advice::PopulateWrite, at, length);
+            let _ = execute.advise_range(Advice::PopulateRead, at, length);
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn populate(&self, _at: usize, _length: usize) {}
 
     /// Copies `code` to offset `at`, and returns where it is executed.
     fn write(&mut self, at: usize, code: &[u8]) -> io::Result<*const u8> {
@@ -175,7 +202,7 @@ mod tests {
             if matches!(views, Views::Single(None)) {
                 continue;
             }
-            let mut arena = CodeArena { views, segment_bytes: 1 << 12, current: 0, used: 0 };
+            let mut arena = CodeArena { views, segment_bytes: 1 << 12, current: 0, used: 0, ahead: 0 };
             let mut evicted = Vec::new();
             for round in 0..2 * SEGMENTS as u8 + 3 {
                 let code = [round; 3000];

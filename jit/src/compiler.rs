@@ -1,18 +1,18 @@
 //! `Compiler`: from a region of guest code to a host function.
 
-use crate::access::NodeGroups;
 use crate::calls::is_floating;
 use crate::context::{Call, LeaveKind};
 use crate::dead_code;
 use crate::divide::take_remainders;
 use crate::dump::DumpedRegions;
-use crate::groups::Groups;
+use crate::groups::{Groups, Reach};
 use crate::order::MemoryOrder;
 use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
-use crate::steady::{Sites, steady_sites};
+use crate::steady::steady_sites;
+use crate::symbols::Accesses;
 use crate::thunks::{signature, slow_access_signature, translation_signature};
-use crate::translator::{Signatures, Translator};
+use crate::translator::{MemoryPlan, Signatures, Translator};
 use crate::vector::HostVectors;
 use crate::vector::plan::Plan;
 use crate::window::StackWindow;
@@ -62,6 +62,8 @@ pub(crate) struct Translation {
     pub(crate) calls: Box<[Call]>,
     /// It has a stack window.
     pub(crate) windowed: bool,
+    /// Physical addresses of the instructions whose looks into the TLB are for others, too.
+    pub(crate) shared_looks: Vec<u64>,
     /// The least and the greatest offset from the entry that the code jumps to unchecked.
     pub(crate) extent: (i64, i64),
     /// Guest instructions that were translated.
@@ -150,26 +152,31 @@ impl Compiler {
         mode: ModeKey,
         model: &CpuModel,
     ) -> Result<Translation, CompileError> {
-        let window = if region.windowed { StackWindow::of(region) } else { None };
-        let trusting = self.translate_with(region, mode, model, window.as_ref(), steady_sites(region))?;
-        match trusting {
-            Some(translation) => Ok(translation),
-            None => {
-                let careful = self.translate_with(region, mode, model, None, Vec::new())?;
-                Ok(careful.expect("it has neither window nor hints"))
-            }
+        let accesses = Accesses::of(region);
+        let reach = match region.grouped {
+            false => Reach::Alone,
+            true if accesses.may_change_mapping => Reach::Node,
+            true => Reach::Region,
+        };
+        let window = if region.windowed { StackWindow::of(&accesses) } else { None };
+        let groups = Groups::of(region, accesses.clone(), window.as_ref(), reach);
+        let trusting = MemoryPlan { window, sites: steady_sites(region), groups };
+        if let Some(translation) = self.translate_with(region, mode, model, trusting)? {
+            return Ok(translation);
         }
+        let groups = Groups::of(region, accesses, None, reach.min(Reach::Node));
+        let careful = MemoryPlan { window: None, sites: Vec::new(), groups };
+        let translation = self.translate_with(region, mode, model, careful)?;
+        Ok(translation.expect("nothing in it rests on a mapping that may change"))
     }
 
-    /// Translates a region; `sites` as in `Translator::begin`. None if something in it may change the mapping, which a window or
-    /// hints rest on.
+    /// Translates a region. None if something in it may change the mapping, which what was planned rests on.
     fn translate_with(
         &mut self,
         region: &Region,
         mode: ModeKey,
         model: &CpuModel,
-        window: Option<&StackWindow>,
-        sites: Vec<Sites>,
+        plan: MemoryPlan,
     ) -> Result<Option<Translation>, CompileError> {
         check_mode(mode)?;
         let convention = self.host_convention();
@@ -178,25 +185,23 @@ impl Compiler {
         let host = self.host_vectors();
         let mut builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
         let signatures = Signatures::import(&mut builder, convention);
-        let plan = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
+        let vectors = Plan::of(region.nodes.iter().map(|node| &node.bytes[..]));
         let (predecessors, memory) = (region.predecessors(), self.order);
-        let mut translator = Translator::new(builder, signatures, predecessors, plan, host, memory);
-        translator.begin(window, sites);
-        let mut work = Work {
-            translator,
-            grouped: region.grouped,
-            window,
-            mode,
-            model,
-            calls: Vec::new(),
-            runs: Vec::new(),
-            instructions: 0,
-        };
+        let mut translator = Translator::new(builder, signatures, predecessors, vectors, host, memory);
+        let windowed = plan.window.is_some();
+        translator.begin(plan);
+        let (calls, runs) = (Vec::new(), Vec::new());
+        let mut work = Work { translator, mode, model, calls, runs, instructions: 0 };
         let outcome = work.nodes(region);
         let Work { mut translator, mut calls, runs, instructions, .. } = work;
         let divisions = std::mem::take(&mut translator.divisions);
         let extent = translator.extent();
         let is_lost = translator.trusts_too_much();
+        let gpa_of = |(node, at): (usize, i64)| {
+            let Node { gpa, offset, .. } = region.nodes[node];
+            gpa.wrapping_add(at.wrapping_sub(offset) as u64)
+        };
+        let shared_looks = translator.lookups.shared.iter().map(|&look| gpa_of(look)).collect();
         translator.finish().finalize(self.isa.frontend_config());
         outcome.map_err(CompileError::Decode)?;
         if is_lost {
@@ -212,7 +217,8 @@ impl Compiler {
             read_anew: Vec::new(),
             code,
             calls: calls.into(),
-            windowed: window.is_some(),
+            windowed,
+            shared_looks,
             extent,
             instructions,
             clif,
@@ -265,8 +271,6 @@ fn isa_of_host(native: bool) -> Result<isa::Builder, CompileError> {
 /// A translation under way.
 struct Work<'a> {
     translator: Translator<'a>,
-    grouped: bool,
-    window: Option<&'a StackWindow>,
     mode: ModeKey,
     model: &'a CpuModel,
     calls: Vec<Call>,
@@ -300,9 +304,7 @@ impl Work<'_> {
 
     /// Translates a node up to the first instruction that cannot be decoded, and says why.
     fn node(&mut self, number: usize, node: &Node) -> Option<DecodeFailure> {
-        let in_window = self.window.map_or(&[][..], |window| window.members(number));
-        let groups = if self.grouped { Groups::of(&node.bytes, in_window) } else { Groups::default() };
-        self.translator.begin_node(number, node.offset, NodeGroups::new(groups, in_window));
+        self.translator.begin_node(number, node.offset);
         let mut done = 0;
         while done < node.bytes.len() {
             if let Some((length, count)) = self.x87_run(&node.bytes[done..]) {

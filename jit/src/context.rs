@@ -18,7 +18,7 @@ use rx86_cpu::exception::Exception;
 use rx86_cpu::op::{Op, reg};
 use rx86_cpu::ops::Hard;
 use rx86_cpu::state::Vcpu;
-use rx86_softmmu::{Access, Mmu, TlbEntry};
+use rx86_softmmu::{Access, Mmu, Target, TlbEntry};
 
 /// Why translated code returned: its return value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,8 @@ pub(crate) struct JitContext {
     exception: Option<Exception>,
     /// Accesses of a group were left to the interpreter, which may not need it for one of them alone.
     pub(crate) group_missed: bool,
+    /// What was read across a page's end.
+    gathered: [u8; 32],
     /// Why the last access that came to `slow_access` was refused, if it was.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -187,6 +189,7 @@ impl JitContext {
             directory: std::ptr::null_mut(),
             exception: None,
             group_missed: false,
+            gathered: [0; 32],
             refusal: None,
         }
     }
@@ -301,18 +304,21 @@ extern "C" fn slow_access_function(context: *mut JitContext) {
     // SAFETY: translated code passes on the context that it was given, whose `cpu` nobody else uses meanwhile.
     let (context, cpu) = unsafe { (&mut *context, &mut *(*context).cpu) };
     let request = Request::decode(context.access);
-    let found = find(cpu, context.linear, request);
+    let found = find(cpu, context.linear, request, &mut context.gathered);
     // The page may do for the instruction alone.
     context.group_missed |= request.grouped && !matches!(found, Ok(_) | Err(Refusal::Faults));
     context.refusal = found.err();
     context.host = found.map_or(0, |host| host.expose_provenance() as u64);
 }
 
-/// The host address of RAM, if it is there and may be accessed so.
-fn find(cpu: &mut Cpu, linear: u64, request: Request) -> Result<*const u8, Refusal> {
-    let Request { bytes, kind, for_writes, .. } = request;
+/// The host address of RAM, if it is there and may be accessed so. What is read from two pages is copied to `gathered`.
+fn find(cpu: &mut Cpu, linear: u64, request: Request, gathered: &mut [u8; 32]) -> Result<*const u8, Refusal> {
+    let Request { bytes, kind, for_writes, grouped } = request;
     if (linear & 0xfff) + bytes > 0x1000 {
-        return Err(Refusal::CrossesPage);
+        let is_read = kind == Kind::Read && !for_writes && !grouped;
+        let copy = gathered.get_mut(..bytes as usize).filter(|_| is_read).ok_or(Refusal::CrossesPage)?;
+        gather(cpu, linear, copy)?;
+        return Ok(copy.as_ptr());
     }
     if !cpu.is_canonical(linear) {
         return Err(Refusal::Faults);
@@ -325,7 +331,40 @@ fn find(cpu: &mut Cpu, linear: u64, request: Request) -> Result<*const u8, Refus
     } else {
         cpu.mmu.host_for_read(linear, bytes)
     };
-    host.ok_or(if target.has_code { Refusal::WritesCodePage } else { Refusal::NotRam })
+    match host {
+        Some(host) => Ok(host),
+        None if target.has_code && kind == Kind::Write => {
+            let beside = target.host.filter(|_| is_beside_code(cpu, &target, linear, bytes));
+            beside.map(<*mut u8>::cast_const).ok_or(Refusal::WritesCodePage)
+        }
+        None => Err(if target.has_code { Refusal::WritesCodePage } else { Refusal::NotRam }),
+    }
+}
+
+/// Copies RAM at `linear`, from where it crosses into another page.
+fn gather(cpu: &mut Cpu, linear: u64, copy: &mut [u8]) -> Result<(), Refusal> {
+    let (head, tail) = copy.split_at_mut((0x1000 - (linear & 0xfff)) as usize);
+    let behind = linear.wrapping_add(head.len() as u64);
+    for (linear, part) in [(linear, head), (behind, tail)] {
+        if !cpu.is_canonical(linear) {
+            return Err(Refusal::Faults);
+        }
+        cpu.stats.slow_accesses += 1;
+        cpu.mmu.translate(linear, Access::Read).map_err(|_| Refusal::Faults)?;
+        let host = cpu.mmu.host_for_read(linear, part.len() as u64).ok_or(Refusal::NotRam)?;
+        // SAFETY: `host` is guest RAM with this many bytes left in its page, which no Rust reference points to.
+        unsafe { std::ptr::copy_nonoverlapping(host, part.as_mut_ptr(), part.len()) };
+    }
+    Ok(())
+}
+
+/// Whether a write of `bytes` at `linear`, to a page with code, changes no code. Another vCPU might decode some while the address is
+/// in use, and would not be told.
+fn is_beside_code(cpu: &Cpu, target: &Target, linear: u64, bytes: u64) -> bool {
+    target.writable
+        && !cpu.mmu.is_watched(linear)
+        && !cpu.code_map.has_code(target.gpa, bytes)
+        && cpu.mmu.memory().has_one_watcher()
 }
 
 /// Executes the instruction of `call`, one of the translation's; `next` is RIP behind it.

@@ -7,6 +7,7 @@ use crate::dump::Installation;
 use crate::exits;
 use crate::heat::Heat;
 use crate::installed::{Directory, Installed, NoEntry};
+use crate::liberties::Liberties;
 use crate::pending::{Pending, PendingRegions, overlaps};
 use crate::quick::QuickCompiler;
 use crate::region::{Limits, Region};
@@ -15,7 +16,7 @@ use crate::thunks::Thunks;
 use crate::watch::{Watch, WatchConfig};
 use crate::worker::{Job, Worker};
 use crate::workshop::{Product, Workshop};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use rx86_cpu::backend::TierStats;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::features::CpuModel;
@@ -59,11 +60,11 @@ impl Default for JitConfig {
     }
 }
 
+/// After so many instructions, and one way through a region more, translated code comes back to where interrupts are looked at.
+const MOST_AT_ONCE: u64 = 20_000;
+
 /// The part of the code cache that is for quick translations: one over this.
 const QUICK_SHARE: usize = 6;
-
-/// How many of those lead to a translation without groups.
-const MAX_GROUP_MISSES: u32 = 64;
 
 /// The JIT.
 pub struct Jit {
@@ -83,10 +84,7 @@ pub struct Jit {
     by_page: FxHashMap<u64, Vec<TranslationId>>,
     pending: PendingRegions,
     next_job: u64,
-    /// Entries of regions in which one look into the TLB must not stand for several accesses: it failed too often.
-    ungrouped: FxHashSet<(u64, ModeKey)>,
-    /// The same for stack windows, which are given up first.
-    windowless: FxHashSet<(u64, ModeKey)>,
+    liberties: Liberties,
     stats: TierStats,
     watch: Watch,
     /// Instructions of the longest translation so far. None executes more of them before it looks at what is left.
@@ -128,8 +126,7 @@ impl Jit {
             by_page: FxHashMap::default(),
             pending: PendingRegions::default(),
             next_job: 0,
-            ungrouped: FxHashSet::default(),
-            windowless: FxHashSet::default(),
+            liberties: Liberties::default(),
             stats: TierStats::default(),
             watch,
             longest: 0,
@@ -186,7 +183,8 @@ impl Jit {
             read_anew: std::mem::take(&mut translation.read_anew),
             pages: region.pages.iter().copied().filter(|&(distance, _)| distance != 0).collect(),
             checked: None,
-            group_misses: 0,
+            shared_looks: std::mem::take(&mut translation.shared_looks),
+            window_misses: 0,
             is_parked: false,
             windowed: translation.windowed,
             remembered: Vec::new(),
@@ -228,15 +226,17 @@ impl Jit {
     fn note_group_miss(&mut self, cpu: &Cpu) {
         let Some(gpa) = cpu.mmu.gpa_for_fetch(cpu.state.rip()) else { return };
         let ids = self.by_page.get(&(gpa >> 12)).cloned().unwrap_or_default();
+        let reaches_less = self.liberties.note_miss(gpa);
         for id in ids {
             let Some(installed) = self.directory.get_mut(id) else { continue };
-            if installed.quick.is_some() || !overlaps(&installed.source.pieces, gpa, 1) {
-                continue;
-            }
-            installed.group_misses += 1;
-            if installed.group_misses > MAX_GROUP_MISSES {
-                let given_up = if installed.windowed { &mut self.windowless } else { &mut self.ungrouped };
-                given_up.insert((installed.gpa, installed.mode));
+            let entry = (installed.gpa, installed.mode);
+            if installed.windowed && installed.gpa == gpa {
+                installed.window_misses += 1;
+                if self.liberties.note_window_miss(entry, installed.window_misses) {
+                    self.remove(id);
+                }
+            } else if reaches_less && installed.shared_looks.contains(&gpa) {
+                self.liberties.note_change(entry);
                 self.remove(id);
             }
         }
@@ -250,18 +250,10 @@ impl Jit {
         Warm { code, heat: &self.heat, mode, settled: None }
     }
 
-    /// Whether one look into the TLB may stand for several accesses in the region at an entry, and whether it may have a stack
-    /// window.
-    fn liberties(&self, entry: (u64, ModeKey)) -> (bool, bool) {
-        let grouped = !self.ungrouped.contains(&entry);
-        (grouped, grouped && !self.windowless.contains(&entry))
-    }
-
     /// Takes the translation that was made of the code at `linear` for another vCPU, if there is one.
     fn take_over(&mut self, entry: (u64, ModeKey), linear: u64, code: &mut dyn CodeView) -> bool {
         let Some(Product { region, translation }) = self.worker.made(entry) else { return false };
-        let fits =
-            (region.grouped, region.windowed) == self.liberties(entry) && region.is_still(linear, code);
+        let fits = self.liberties.are_those_of(entry, &region) && region.is_still(linear, code);
         if fits {
             let installed = self.install(entry, &region, &mut Translation::clone(&translation), None);
             self.stats.shared += u64::from(installed.is_some());
@@ -280,7 +272,7 @@ impl Jit {
         let settled = Some((&self.rewritten, self.config.threshold));
         let mut view = Warm { settled, ..self.warm(code, mode) };
         let Some(mut region) = Region::grow(linear, &mut view, Limits::FULL) else { return };
-        (region.grouped, region.windowed) = self.liberties(entry);
+        self.liberties.grant(entry, &mut region);
         let region = Arc::new(region);
         let number = self.next_job;
         self.next_job += 1;
@@ -469,11 +461,13 @@ impl HotTier for Jit {
     }
 
     fn run(&mut self, cpu: &mut Cpu, translation: TranslationId, budget: u64, chains: bool) -> TierExit {
-        let (code, calls) = match self.directory.enter(translation, cpu) {
-            Ok(entry) => entry,
-            Err(NoEntry::Gone) => return TierExit::Gone,
-            Err(NoEntry::Refused) => return TierExit::Interpret,
-        };
+        let (code, calls) =
+            match self.directory.known(cpu).map_or_else(|| self.directory.enter(translation, cpu), Ok) {
+                Ok(entry) => entry,
+                Err(NoEntry::Gone) => return TierExit::Gone,
+                Err(NoEntry::Refused) => return TierExit::Interpret,
+            };
+        let budget = budget.min(MOST_AT_ONCE);
         let heats = self.heat.as_mut_ptr();
         let jumps = self.directory.jumps.as_ptr();
         let mut context = JitContext::new(cpu, &self.thunks, jumps, heats, budget, chains);

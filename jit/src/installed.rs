@@ -27,8 +27,10 @@ pub(crate) struct Installed {
     pub(crate) pages: Box<[(i64, u64)]>,
     /// The mapping (`Mmu::generation`) and the entry's address for which `pages` were last found right.
     pub(crate) checked: Option<(u64, u64)>,
-    /// How often accesses were left to the interpreter only because they were looked up together.
-    pub(crate) group_misses: u32,
+    /// As in `Translation`.
+    pub(crate) shared_looks: Vec<u64>,
+    /// How often its window was in vain.
+    pub(crate) window_misses: u32,
     /// It waits in `Rewritten`.
     pub(crate) is_parked: bool,
     /// The code has a stack window.
@@ -117,6 +119,12 @@ impl Directory {
         if self.by_entry.get(&(gone.gpa, gone.mode)) == Some(&id) {
             self.by_entry.remove(&(gone.gpa, gone.mode));
         }
+    }
+
+    /// The way into the translation that the jump cache knows at RIP, whichever that is: it may be entered.
+    pub(crate) fn known(&self, cpu: &Cpu) -> Option<Entry> {
+        let rip = cpu.state.rip();
+        self.jumps.known(rip, tag_of(cpu, rip))
     }
 
     /// The way into a translation, whose first instruction is at RIP; from now on the jump cache knows it there.

@@ -23,6 +23,13 @@ pub(crate) const NO_TAG: u64 = u64::MAX;
 
 const EMPTY: JumpEntry = JumpEntry { rip: 0, tag: NO_TAG, code: 0, calls: 0 };
 
+impl JumpEntry {
+    fn addresses(&self) -> (*const u8, *const Call) {
+        let code = std::ptr::with_exposed_provenance(self.code as usize);
+        (code, std::ptr::with_exposed_provenance(self.calls as usize))
+    }
+}
+
 /// Of which code the translation of an entry is, if it is entered there in any mapping of that code; else `NO_CODE`.
 type Origin = u64;
 
@@ -68,6 +75,12 @@ impl JumpCache {
         self.entries[slot] = JumpEntry { rip, tag, code, calls };
     }
 
+    /// The translation that is known at `rip` under the mapping and mode of `tag`, as `retag` gives it.
+    pub(crate) fn known(&self, rip: u64, tag: u64) -> Option<(*const u8, *const Call)> {
+        let entry = &self.entries[slot_of(rip)];
+        (entry.rip == rip && entry.tag == tag && tag != NO_TAG).then(|| entry.addresses())
+    }
+
     /// The translation that is known at `rip` under another mapping in the same mode, if the code at physical address `gpa`
     /// is its own: the addresses of its host code and of its `Call`s. It is known under the mapping of `tag` then.
     pub(crate) fn retag(&mut self, rip: u64, tag: u64, gpa: u64) -> Option<(*const u8, *const Call)> {
@@ -78,8 +91,7 @@ impl JumpCache {
             return None;
         }
         entry.tag = tag;
-        let code = std::ptr::with_exposed_provenance(entry.code as usize);
-        Some((code, std::ptr::with_exposed_provenance(entry.calls as usize)))
+        Some(entry.addresses())
     }
 
     /// Forgets the translation whose code this is at `rip`.
@@ -105,6 +117,9 @@ mod tests {
         let host = [0_u8; 16];
         let code = HostCode { start: host.as_ptr(), bytes: 16, segment: 0 };
         jumps.remember(0x1234, 1 << 16 | 5, &code, &[], Some(0x9234));
+        assert_eq!(jumps.known(0x1234, 1 << 16 | 5).map(|(code, _)| code), Some(code.start));
+        assert!(jumps.known(0x1234, 2 << 16 | 5).is_none(), "another mapping");
+        assert!(jumps.known(0x1235, 1 << 16 | 5).is_none(), "another place");
         assert!(jumps.retag(0x1234, 2 << 16 | 5, 0x8234).is_none(), "other code");
         assert!(jumps.retag(0x1234, 2 << 16 | 4, 0x9234).is_none(), "another mode");
         assert!(jumps.retag(0x1235, 2 << 16 | 5, 0x9234).is_none(), "another place");

@@ -26,9 +26,10 @@
 //! what the instruction uses is stored before and loaded after. A few are translated by hand: divisions (`divide`), and the
 //! system instructions of every system call (`system`). x87 and MMX instructions are executed by the host's x87 (`x87`).
 //!
-//! Accesses by the same registers that lie close together share one probe, which proves the page for all of them (`groups`);
-//! those near the stack pointer share one for the whole region (`window`), and in loops an access whose address moves little
-//! (`steady`) first looks at the page that was found last (`hints`).
+//! Accesses by the same registers (`symbols` numbers their values over the region) that lie close together share one probe,
+//! which proves the page for all of them (`groups`), also in all nodes that it dominates (`dominators`); those near the stack
+//! pointer share one where the region is entered (`window`), and in loops an access whose address moves little (`steady`) first
+//! looks at the page that was found last (`hints`). What is in vain too often is given up (`liberties`).
 //!
 //! In a region, registers, flags and the count of instructions are SSA values: loaded where the region is entered, stored
 //! where it is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
@@ -52,8 +53,8 @@
 //! registers and flags are undone for free.
 //!
 //! Every way back in a region looks at the count of instructions left, and so does every way from one to another, so that the
-//! machine's loop is reached after its budget and one way through a region more: 20,000 instructions and at most 256, after
-//! which interrupts are looked at. Called functions that want the block to end end the region.
+//! interpreter's loop is reached after 20,000 instructions (`engine`) and one way through a region more, at most 256: there interrupts
+//! are looked at. Called functions that want the block to end end the region.
 //!
 //! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`), which looks RIP up in
 //! a cache of translations (`jumps`) under the present mapping and mode, and jumps there; what that does not know is
@@ -83,6 +84,7 @@ mod compiler;
 mod context;
 mod dead_code;
 mod divide;
+mod dominators;
 mod dump;
 mod engine;
 mod exits;
@@ -92,6 +94,7 @@ mod heat;
 mod hints;
 mod installed;
 mod jumps;
+mod liberties;
 pub mod listing;
 mod micro;
 mod mxcsr;
@@ -103,6 +106,7 @@ mod region;
 mod rewritten;
 mod shape;
 mod steady;
+mod symbols;
 mod system;
 mod thunks;
 mod translator;

@@ -1,6 +1,7 @@
 //! Which code is translated together: a region grows from a hot block along direct jumps, branches and calls, as far as the
 //! interpreter has found the blocks worth it.
 
+use crate::groups::Reach;
 use iced_x86::{Code, FlowControl};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
@@ -115,6 +116,8 @@ pub(crate) struct Region {
     pub(crate) grouped: bool,
     /// Whether it may have a stack window.
     pub(crate) windowed: bool,
+    /// Instructions, by their physical addresses, whose looks into the TLB were in vain too often to reach farther.
+    pub(crate) limits: Vec<(u64, Reach)>,
     /// The pieces of physical memory that the code was read from, each within a page.
     pub(crate) pieces: Vec<(u64, u64)>,
     /// The pages of the code: how many pages from the entry's (linear), and the physical page.
@@ -225,6 +228,7 @@ impl Region {
             nodes: Vec::new(),
             grouped: true,
             windowed: true,
+            limits: Vec::new(),
             pieces: Vec::new(),
             pages: Vec::new(),
         };
@@ -242,7 +246,8 @@ impl Region {
 
     /// Whether `code` at the linear address `entry` is what this region was made of.
     pub(crate) fn is_still(&self, entry: u64, code: &mut dyn CodeView) -> bool {
-        let mut now = Self { entry, pieces: Vec::new(), pages: Vec::new(), nodes: Vec::new(), ..*self };
+        let mut now = Self { entry, ..Self::of_bytes(&[]) };
+        now.nodes.clear();
         for node in self.nodes.iter().filter(|node| node.targets.is_empty()) {
             match code.block(entry.wrapping_add(node.offset as u64)) {
                 Some(block) if (block.gpa, &block.bytes) == (node.gpa, &node.bytes) => {
@@ -270,6 +275,7 @@ impl Region {
             nodes: vec![node],
             grouped: false,
             windowed: false,
+            limits: Vec::new(),
             pieces: Vec::new(),
             pages: Vec::new(),
         }

@@ -1,8 +1,7 @@
 //! The stack window of a region: bytes near the stack pointer that its nodes access, which one look into the TLB, where the
 //! region is entered, proves for all of them.
 
-use crate::groups::{StackUse, stack_use};
-use crate::region::Region;
+use crate::symbols::{Accesses, Key};
 
 /// The most bytes of a window. One that turns out to cross a page is left to the interpreter, so it is small against a page.
 const MAX_SPAN_BYTES: i64 = 256;
@@ -22,47 +21,37 @@ pub(crate) struct StackWindow {
     members: Vec<Vec<Option<u64>>>,
 }
 
-/// RSP at a node's beginning, from what it was at the region's entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stack {
-    Unseen,
-    At(i64),
-    Unknown,
-}
-
 impl StackWindow {
     /// None if there are too few such accesses, or something in the region may change the mapping.
-    pub(crate) fn of(region: &Region) -> Option<Self> {
-        let uses: Vec<StackUse> =
-            region.nodes.iter().map(|node| stack_use(&node.bytes)).collect::<Option<_>>()?;
-        let stacks = stacks(region, &uses);
-        let mut accesses: Vec<(i64, i64)> = Vec::new();
-        for (stack, used) in stacks.iter().zip(&uses) {
-            let Stack::At(at) = *stack else { continue };
-            accesses.extend(used.accesses.iter().map(|one| (at + one.offset, at + one.offset + one.bytes)));
+    pub(crate) fn of(accesses: &Accesses) -> Option<Self> {
+        if accesses.may_change_mapping {
+            return None;
         }
-        accesses.sort_unstable();
-        let (first, count) = (0..accesses.len())
+        let nodes = 0..accesses.nodes();
+        let of_node = |node| accesses.of_node(node).filter(|(_, access)| access.key == Key::STACK);
+        let mut bounds: Vec<(i64, i64)> =
+            nodes.clone().flat_map(of_node).map(|(_, one)| (one.offset, one.offset + one.bytes)).collect();
+        bounds.sort_unstable();
+        let (first, count) = (0..bounds.len())
             .map(|from| {
-                let first = accesses[from].0;
+                let first = bounds[from].0;
                 let fits = |&&(_, end): &&(i64, i64)| end - first <= MAX_SPAN_BYTES;
-                (first, accesses[from..].iter().filter(fits).count())
+                (first, bounds[from..].iter().filter(fits).count())
             })
             .max_by_key(|&(_, count)| count)?;
         if count < LEAST_ACCESSES {
             return None;
         }
         let mut window = Self { first, span: 0, writes: false, members: Vec::new() };
-        for (stack, used) in stacks.iter().zip(&uses) {
-            let mut members = vec![None; used.instructions];
-            for one in &used.accesses {
-                let Stack::At(at) = *stack else { continue };
-                let offset = at + one.offset - first;
-                let end = offset + one.bytes;
+        for node in nodes {
+            let mut members = vec![None; accesses.instructions(node)];
+            for (instruction, access) in of_node(node) {
+                let offset = access.offset - first;
+                let end = offset + access.bytes;
                 if offset >= 0 && end <= MAX_SPAN_BYTES {
-                    members[one.instruction] = Some(offset as u64);
+                    members[instruction] = Some(offset as u64);
                     window.span = window.span.max(end as u64);
-                    window.writes |= one.writes;
+                    window.writes |= access.writes;
                 }
             }
             window.members.push(members);
@@ -71,46 +60,16 @@ impl StackWindow {
         (nodes > 1).then_some(window)
     }
 
-    /// The members among a node's instructions.
-    pub(crate) fn members(&self, node: usize) -> &[Option<u64>] {
-        &self.members[node]
-    }
-}
-
-/// RSP at each node's beginning, as far as all ways to it agree.
-fn stacks(region: &Region, uses: &[StackUse]) -> Vec<Stack> {
-    let predecessors = region.predecessors();
-    let mut stacks = vec![Stack::Unseen; uses.len()];
-    stacks[0] = Stack::At(0);
-    loop {
-        let mut changed = false;
-        for (node, from) in predecessors.iter().enumerate() {
-            let mut stack = stacks[node];
-            for &before in from {
-                let comes = match (stacks[before], uses[before].moved) {
-                    (Stack::Unseen, _) => continue,
-                    (Stack::At(at), Some(moved)) => Stack::At(at.wrapping_add(moved)),
-                    _ => Stack::Unknown,
-                };
-                stack = match stack {
-                    Stack::Unseen => comes,
-                    _ if stack == comes => stack,
-                    _ => Stack::Unknown,
-                };
-            }
-            changed |= stack != stacks[node];
-            stacks[node] = stack;
-        }
-        if !changed {
-            return stacks;
-        }
+    /// Where in the window an instruction accesses memory, if it does.
+    pub(crate) fn place(&self, node: usize, instruction: usize) -> Option<u64> {
+        self.members.get(node)?.get(instruction).copied().flatten()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::region::{Node, Successors};
+    use crate::region::{Node, Region, Successors};
     use iced_x86::code_asm::*;
 
     fn node(
@@ -132,8 +91,8 @@ mod tests {
         }
     }
 
-    fn region(nodes: Vec<Node>) -> Region {
-        Region { nodes, ..Region::of_bytes(&[]) }
+    fn window(nodes: Vec<Node>) -> Option<StackWindow> {
+        StackWindow::of(&Accesses::of(&Region { nodes, ..Region::of_bytes(&[]) }))
     }
 
     #[test]
@@ -157,10 +116,12 @@ mod tests {
             Some(1),
         );
         let end = node(|a| a.ret(), None, None);
-        let window = StackWindow::of(&region(vec![prologue, body, end])).unwrap();
+        let window = window(vec![prologue, body, end]).unwrap();
         assert_eq!((window.first, window.span, window.writes), (-40, 40, true));
-        assert_eq!(window.members(0), [Some(32), None, Some(8)]);
-        assert_eq!(window.members(1), [Some(8), Some(16), None]);
+        assert_eq!(
+            window.members,
+            [vec![Some(32), None, Some(8)], vec![Some(8), Some(16), None], vec![Some(0)]]
+        );
     }
 
     #[test]
@@ -176,6 +137,6 @@ mod tests {
             Some(0),
         );
         let end = node(|a| a.pop(rax), None, None);
-        assert_eq!(StackWindow::of(&region(vec![body, end])), None);
+        assert_eq!(window(vec![body, end]), None);
     }
 }

@@ -10,6 +10,7 @@ use rx86_cpu::mode::ModeKey;
 use rx86_cpu::op::reg;
 use rx86_cpu::state::Activity;
 use rx86_jit::{BlockExit, CompileError, CompiledBlock, Compiler, ExitKind};
+use rx86_softmmu::Attention;
 use world::{ABSENT, DATA, READ_ONLY, STACK};
 
 const START: u64 = 0x40_0000;
@@ -81,6 +82,55 @@ fn what_may_not_be_accessed_leaves_the_block() {
         cpu.state.regs[usize::from(reg::RBX)] = address;
         assert_eq!(block.run(&mut cpu), exit, "{address:#x}");
     }
+}
+
+#[test]
+fn a_read_across_a_page_goes_on_unless_one_of_the_pages_is_absent() {
+    let bytes = assemble(|a| {
+        a.mov(rax, qword_ptr(rbx))?;
+        a.inc(rdx)
+    });
+    let mut cpu = cpu();
+    let block = translate(&cpu, &bytes).expect("a block");
+    for (address, exit) in [
+        (DATA + 0xffc, BlockExit { retired: 2, kind: ExitKind::Next }),
+        (READ_ONLY - 1, BlockExit { retired: 2, kind: ExitKind::Next }),
+        (ABSENT - 7, leaves(0)),
+        (DATA - 1, leaves(0)),
+    ] {
+        let value = 0x1122_3344_5566_7788 ^ address;
+        cpu.mmu.memory().write(address, &value.to_le_bytes()).expect("in RAM");
+        cpu.state.set_rip(START);
+        cpu.state.regs[usize::from(reg::RAX)] = 0;
+        cpu.state.regs[usize::from(reg::RBX)] = address;
+        assert_eq!(block.run(&mut cpu), exit, "{address:#x}");
+        let expected = if exit.retired == 0 { 0 } else { value };
+        assert_eq!(cpu.state.regs[usize::from(reg::RAX)], expected, "{address:#x}");
+    }
+}
+
+#[test]
+fn a_write_beside_code_goes_on_and_one_to_code_does_not() {
+    let bytes = assemble(|a| a.mov(dword_ptr(rbx), eax));
+    let mut cpu = cpu();
+    let block = translate(&cpu, &bytes).expect("a block");
+    cpu.code_map.add(DATA + 0x100, 16);
+    cpu.mmu.memory().mark_code(&cpu.code_watcher, DATA);
+    cpu.mmu.protect_code_page(DATA);
+    for (address, exit) in [
+        (DATA + 0x80, BlockExit { retired: 1, kind: ExitKind::Next }),
+        (DATA + 0x10c, leaves(0)),
+        (DATA + 0xfe, leaves(0)),
+    ] {
+        cpu.state.set_rip(START);
+        cpu.state.regs[usize::from(reg::RBX)] = address;
+        assert_eq!(block.run(&mut cpu), exit, "{address:#x}");
+    }
+    assert!(!cpu.code_map.has_writes());
+    let _other = cpu.mmu.memory().watch_code(Attention::default());
+    cpu.state.set_rip(START);
+    cpu.state.regs[usize::from(reg::RBX)] = DATA + 0x80;
+    assert_eq!(block.run(&mut cpu), leaves(0), "another processor may decode code there");
 }
 
 #[test]

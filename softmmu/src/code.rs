@@ -197,6 +197,11 @@ impl CodeTracking {
         self.holders.get(page).is_some_and(|holders| holders.load(Ordering::Relaxed) != 0)
     }
 
+    /// Whether there is only one vCPU.
+    pub(crate) fn has_one_watcher(&self) -> bool {
+        self.watchers().len() == 1
+    }
+
     /// Called after `len` bytes at `gpa`, all in RAM page `page`, were written: by vCPU `own`, which knows, or by DMA.
     pub(crate) fn note_write(&self, own: Option<&CodeWatcher>, page: usize, gpa: u64, len: u64) {
         fence(Ordering::SeqCst);

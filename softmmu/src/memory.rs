@@ -346,6 +346,11 @@ impl GuestMemory {
         self.code_page(gpa).is_some_and(|page| self.code.has_code(page))
     }
 
+    /// Whether only one vCPU is known: nobody else decodes code.
+    pub fn has_one_watcher(&self) -> bool {
+        self.code.has_one_watcher()
+    }
+
     /// Makes a vCPU known. `CODE_WRITTEN` is raised in its `attention` whenever the watcher has news.
     pub fn watch_code(&self, attention: Attention) -> CodeWatcher {
         self.code.watch(attention)

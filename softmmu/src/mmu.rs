@@ -392,6 +392,11 @@ impl Mmu {
         }
     }
 
+    /// Whether there are data breakpoints in the page of `linear`.
+    pub fn is_watched(&self, linear: u64) -> bool {
+        self.watched.contains(&(linear & !0xfff))
+    }
+
     /// Makes all data accesses to these pages (any linear address in each) take the slow path: data breakpoints are there.
     pub fn set_watched_pages(&mut self, linear_pages: Vec<u64>) {
         self.watched = linear_pages.into_iter().map(|linear| linear & !0xfff).collect();

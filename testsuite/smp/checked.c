@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static int threads, rounds;
@@ -254,7 +255,36 @@ static const char *forks(int with_threads, int with_rounds) {
     return run(with_threads, with_rounds, copy_on_write);
 }
 
+static uint64_t latest[2];
+
+static uint64_t read_clock(int clock) {
+    if (clock == 0)
+        return __builtin_ia32_rdtscp(&(unsigned){0});
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+static void *read_clocks(void *number) {
+    for (int i = 0; i < rounds; i++)
+        for (int clock = 0; clock < 2; clock++) {
+            uint64_t before = __atomic_load_n(&latest[clock], __ATOMIC_SEQ_CST), now = read_clock(clock);
+            if (now < before)
+                fault = clock ? "CLOCK_MONOTONIC went back" : "a time stamp counter is behind another";
+            while (before < now && !__atomic_compare_exchange_n(&latest[clock], &before, now, 0, __ATOMIC_SEQ_CST,
+                                                                __ATOMIC_SEQ_CST))
+                ;
+        }
+    return NULL;
+}
+
+/* No thread reads an earlier time than any has read before. */
+static const char *clocks(int with_threads, int with_rounds) {
+    return run(with_threads, with_rounds, read_clocks);
+}
+
 const struct checked checked_work[] = {
     {"mutexes", mutexes, 2000}, {"futexes", futexes, 5000}, {"maps", maps, 2000}, {"rights", rights, 1000},
-    {"signals", signals, 3000}, {"jobs", jobs, 60},         {"forks", forks, 100}, {0},
+    {"signals", signals, 3000}, {"jobs", jobs, 60},         {"forks", forks, 100}, {"clocks", clocks, 200000},
+    {0},
 };

@@ -1,5 +1,5 @@
-/* smp measure NAME THREADS ROUNDS: so many rounds of work in each thread, between a line `start NAME` and a line
- * `end NAME CHECKSUM`, the threads kept on processors of their own.
+/* smp measure NAME THREADS ROUNDS: so many rounds of work in each thread, the threads kept on processors of their own. They are done
+ * twice: the first time all that is done once is done, the second is between a line `start NAME` and a line `end NAME CHECKSUM`.
  * smp check THREADS PERCENT [NAME...]: a line `check NAME ok` for each, or what is wrong with it. */
 
 #define _GNU_SOURCE
@@ -64,6 +64,9 @@ static int measure(const char *name, int threads, int rounds) {
     present.run = m->run;
     present.threads = threads;
     present.rounds = rounds;
+    together(threads, measured_thread);
+    present.sum = 0;
+    begin_anew();
     snprintf(line, sizeof line, "start %s\n", name);
     print(line);
     together(threads, measured_thread);

@@ -125,7 +125,8 @@ static int protect(void) {
 
 /* A page's rights taken away, which the others' TLBs have to learn, and given back. */
 static uint64_t shootdown(int thread, int threads, int rounds) {
-    if (thread == 0)
+    /* Not a second one beside it: the two would be one area, to be split each time. */
+    if (thread == 0 && !page)
         page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return interrupt_others(thread, rounds, protect);
 }
@@ -166,6 +167,11 @@ static uint64_t pipes(int thread, int threads, int rounds) {
             sum += read(ends[0], &byte, 1) + write(ends[3], &byte, 1);
     }
     return sum;
+}
+
+void begin_anew(void) {
+    finished = 0;
+    turn = 0;
 }
 
 const struct measured measured_work[] = {

@@ -27,6 +27,9 @@ struct checked {
 extern const struct measured measured_work[];
 extern const struct checked checked_work[], checked_code[];
 
+/* To be called before measured work is done once more. */
+void begin_anew(void);
+
 /* The path of the running program. */
 extern const char *program_path;
 

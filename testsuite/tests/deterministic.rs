@@ -29,7 +29,7 @@ fn trace(guest: &Guest, name: &str, every: u64, arguments: &[&str]) -> Trace {
     let mut guest = guest.clone();
     let every = every.to_string();
     let path = hashes.to_str().expect("the path is UTF-8");
-    let options = ["--no-reboot", "--deterministic", "--state-hash-every", &every, "--state-hash-file", path];
+    let options = ["--deterministic", "--state-hash-every", &every, "--state-hash-file", path];
     guest.rx86_args.extend(options.iter().chain(arguments).map(Into::into));
     let run: Run = guest.run(Emulator::Rx86, LIMIT).expect("rx86 starts");
     assert_eq!(run.status, Some(0), "{name}: {}\n{}", run.tail(), run.errors);
@@ -40,7 +40,7 @@ fn trace(guest: &Guest, name: &str, every: u64, arguments: &[&str]) -> Trace {
 fn crowd_of(cpus: u32) -> Guest {
     let kernel = PathBuf::from(TMP).join(format!("crowd-{cpus}"));
     std::fs::write(&kernel, crowd::guest(cpus, 60_000)).expect("the target folder can be written");
-    let rx86_args = vec!["--cpus".into(), cpus.to_string().into()];
+    let rx86_args = ["--no-reboot", "--cpus", &cpus.to_string()].map(Into::into).to_vec();
     Guest { kernel, initrd: None, append: String::new(), memory_mib: 32, rx86_args }
 }
 

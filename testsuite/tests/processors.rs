@@ -42,6 +42,10 @@ done
 check clock "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" tsc
 dmesg | grep -E "$COMPLAINTS"
 check complaints "$(dmesg | grep -cE "$COMPLAINTS")" 0
+# The kernel's own line must not come into the middle of the last one.
+sleep 0.3
+echo l > /proc/sysrq-trigger
+check nmis "$(dmesg | grep -c "NMI backtrace for cpu")" $N
 echo done
 poweroff -f
 "#;
@@ -56,16 +60,21 @@ done; echo > /tmp/patched) &
 (while [ -e /tmp/busy ]; do
   echo 0 > /sys/devices/system/cpu/cpu$((N-1))/online; echo 1 > /sys/devices/system/cpu/cpu$((N-1))/online
 done; echo > /tmp/plugged) &
-/bin/smp check $((N * 2)) $PERCENT mutexes futexes maps rights signals jobs
+/bin/smp check $((N * 2)) $PERCENT mutexes futexes maps rights signals jobs clocks
 rm /tmp/busy
 while ! [ -e /tmp/patched -a -e /tmp/plugged ]; do sleep 0.1; done
+for source in kvm-clock tsc; do
+  echo $source > /sys/devices/system/clocksource/clocksource0/current_clocksource
+  echo clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)
+  /bin/smp check $((N * 2)) $PERCENT clocks
+done
 echo processors $(nproc) $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)
 dmesg | grep -E "$COMPLAINTS|$TIMER_COMPLAINTS"
 echo complaints $(dmesg | grep -cE "$COMPLAINTS")
 poweroff -f
 "#;
-/// The checks in `testsuite/smp`, and those of them that `LOAD` repeats.
-const CHECKS: usize = 10 + 6;
+/// The checks in `testsuite/smp`, and those of them that `LOAD` repeats, once and with each clock.
+const CHECKS: usize = 11 + 7 + 2;
 
 fn boots(name: &str, engine: &str, cpus: usize) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,8 +90,8 @@ fn boots(name: &str, engine: &str, cpus: usize) {
         let console = run.console();
         let passed =
             console.lines().filter(|line| line.starts_with("check ") && line.ends_with(" ok")).count();
-        // Eight, one for each processor, and two for each that is unplugged.
-        assert_eq!(passed, 8 + cpus + 2 * (cpus - 1), "{console}\n{}", run.errors);
+        // Nine, one for each processor, and two for each that is unplugged.
+        assert_eq!(passed, 9 + cpus + 2 * (cpus - 1), "{console}\n{}", run.errors);
         assert_eq!((run.status, run.after("done")), (Some(0), Some("")), "{console}\n{}", run.errors);
         println!("{name}: {passed} checks in {:.1} s", run.elapsed.as_secs_f64());
     }
@@ -136,6 +145,7 @@ fn load(name: &str, engine: &str, cpus: usize, percent: usize) {
     let console = run.console();
     let passed = console.lines().filter(|line| line.starts_with("check ") && line.ends_with(" ok")).count();
     assert_eq!(passed, CHECKS, "{console}\n{}", run.errors);
+    assert!(console.contains("clock kvm-clock\n") && console.contains("clock tsc\n"), "{console}");
     let processors = format!("{cpus} tsc");
     assert_eq!(run.after("processors "), Some(&*processors), "{console}\n{}", run.errors);
     assert_eq!((run.status, run.after("complaints ")), (Some(0), Some("0")), "{console}\n{}", run.errors);

@@ -1,9 +1,9 @@
 //! Guest time: the host's monotonic clock while the machine runs, or a clock that is set by hand.
 
-use super::lag::Lag;
+use super::lag::SharedLag;
 use rx86_devices::Clock;
 use rx86_devices::lapic::TscClock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,9 +32,8 @@ struct HostClock {
     stood_ns: AtomicU64,
     /// Since when it does.
     stands: Mutex<Option<Instant>>,
-    /// A vCPU was once kept from running; `lag` counts.
-    lags: AtomicBool,
-    lag: Mutex<Lag>,
+    /// What else it is behind.
+    lag: SharedLag,
 }
 
 impl HostClock {
@@ -43,8 +42,7 @@ impl HostClock {
             start: Instant::now(),
             stood_ns: AtomicU64::new(0),
             stands: Mutex::new(None),
-            lags: AtomicBool::new(false),
-            lag: Mutex::default(),
+            lag: SharedLag::default(),
         }
     }
 
@@ -55,23 +53,7 @@ impl HostClock {
     }
 
     fn now_ns(&self) -> u64 {
-        if !self.lags.load(Ordering::Relaxed) {
-            let now = self.host_ns();
-            fence(Ordering::SeqCst);
-            // Otherwise `make_up_for` may have begun from an earlier time than this.
-            if !self.lags.load(Ordering::Relaxed) {
-                return now;
-            }
-        }
-        let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
-        lag.now(self.host_ns())
-    }
-
-    fn make_up_for(&self, waited_ns: u64) {
-        let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lags.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        lag.stand_still(self.host_ns(), waited_ns);
+        self.lag.now(|| self.host_ns())
     }
 }
 
@@ -106,7 +88,7 @@ impl GuestClock {
     /// most half of the time, and makes up for it later.
     pub(super) fn make_up_for(&self, waited_ns: u64) {
         if let Source::Host(clock) = &self.source {
-            clock.make_up_for(waited_ns);
+            clock.lag.stand_still(|| clock.host_ns(), waited_ns);
         }
     }
 

@@ -4,6 +4,7 @@ mod clock;
 mod environment;
 mod halt_poll;
 mod lag;
+mod pace;
 mod processor;
 mod report;
 mod run;
@@ -36,7 +37,9 @@ use rx86_firmware::{BootProtocol, BootRequest, Entry, EntryMode, SegmentImage};
 use rx86_jit::{JitConfig, Workshop};
 use rx86_softmmu::{Attention, GuestMemory};
 use shared::{Shared, lock};
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 /// Where RAM above the hole begins.
 const HIGH_RAM: u64 = 4 << 30;
@@ -166,7 +169,7 @@ impl Machine {
                 Ok(Processor { number, engine, lapic, shared, output, halt_poll })
             })
             .collect::<Result<Vec<_>>>()?;
-        let remote = Remote::new(attentions[0].clone());
+        let remote = Remote::new(attentions);
         let mut machine = Self { config, memory, shared, processors, output, remote };
         machine.load()?;
         Ok(machine)
@@ -208,9 +211,6 @@ impl Machine {
         let kernel = config.kernel.read(Role::Kernel, config.memory_bytes)?;
         let initrd = config.initrd.as_ref().map(|image| image.read(Role::Initrd, config.memory_bytes));
         let initrd = initrd.transpose()?;
-        if let Some((image, bytes)) = config.initrd.as_ref().zip(initrd.as_deref()) {
-            check_initrd(&kernel, image, bytes)?;
-        }
         let request = BootRequest {
             kernel: &kernel,
             initrd: initrd.as_deref(),
@@ -219,8 +219,18 @@ impl Machine {
             rng_seed,
             protocol: config.protocol.into(),
         };
-        let entry = rx86_firmware::load(&self.memory, &request)
-            .with_context(|| format!("cannot boot {}", boots(config)))?;
+        let entry = std::thread::scope(|scope| {
+            let initrd = config.initrd.as_ref().zip(initrd.as_deref());
+            // To look through it takes as long as all the rest.
+            let check = initrd.map(|(image, bytes)| scope.spawn(|| check_initrd(&kernel, image, bytes)));
+            let entry = rx86_firmware::load(&self.memory, &request);
+            match check.map(ScopedJoinHandle::join) {
+                Some(Ok(checked)) => checked?,
+                Some(Err(panic)) => resume_unwind(panic),
+                None => {}
+            }
+            entry.with_context(|| format!("cannot boot {}", boots(config)))
+        })?;
         self.processors.iter_mut().for_each(Processor::power_on);
         let engine = &mut self.processors[0].engine;
         let mut state = engine.state().clone();

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::halt_poll::{HaltPoll, has_host_cpus_for};
+use super::pace::Pace;
 use super::report::TripleFault;
 use super::shared::{EndOnPanic, Ending, Shared, lock};
 use super::stolen::Starvation;
@@ -17,8 +18,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Instructions between two looks at the clock: some hundred microseconds of interpretation.
-const BUDGET: u64 = 20_000;
 /// The longest sleep while the guest halts without a timer; what is to end it wakes the thread at once.
 const LONGEST_SLEEP_NS: u64 = 1_000_000_000;
 
@@ -52,10 +51,14 @@ impl Processor {
         // Where vCPUs must take turns, each one waits for others: that is no starvation.
         let has_own_cpu = has_host_cpus_for(shared.attentions.len());
         let mut starvation = Starvation::begin();
+        let mut pace = Pace::new();
         while !shared.is_ending() {
             let began = Instant::now();
-            let exit = self.engine.run(BUDGET);
+            let exit = self.engine.run(pace.instructions());
             let elapsed = began.elapsed();
+            if exit == Exit::Yield {
+                pace.took(elapsed);
+            }
             if has_own_cpu && elapsed >= Starvation::SUSPICIOUS {
                 shared.clock.make_up_for(starvation.in_the_last(elapsed));
             }

@@ -32,7 +32,12 @@ impl Machine {
         let (first, others) = self.processors.split_at_mut(1);
         std::thread::scope(|scope| {
             for processor in others {
-                scope.spawn(|| processor.run(|_| None));
+                scope.spawn(|| {
+                    processor.run(|shared| {
+                        end_if_wished(shared, remote);
+                        None
+                    });
+                });
             }
             first.iter_mut().for_each(|processor: &mut Processor| {
                 processor.run(|shared| look_after_board(shared, remote));
@@ -58,11 +63,16 @@ pub(super) fn outcome_of(ending: Ending, no_reboot: bool) -> Option<Result<Outco
     }
 }
 
-/// Feeds typed bytes, fires the chips' due timers, looks whether the run is to stop; returns the chips' next deadline.
-fn look_after_board(shared: &Shared, remote: &Remote) -> Option<u64> {
+/// Ends the run if somebody outside wants that.
+fn end_if_wished(shared: &Shared, remote: &Remote) {
     if let Some(outcome) = remote.wish() {
         shared.end(Ending::Outcome(Ok(outcome)));
     }
+}
+
+/// Feeds typed bytes, fires the chips' due timers, looks whether the run is to stop; returns the chips' next deadline.
+fn look_after_board(shared: &Shared, remote: &Remote) -> Option<u64> {
+    end_if_wished(shared, remote);
     let mut board = lock(&shared.board);
     remote.hand_over(|typed| board.serial_input(typed));
     board.advance_chips(shared.clock.now_ns());

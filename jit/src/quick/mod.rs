@@ -110,6 +110,7 @@ impl QuickCompiler {
             instructions: instructions as u32,
             clif: None,
             windowed: false,
+            shared_looks: Vec::new(),
         })
     }
 

@@ -220,7 +220,9 @@ impl Translator<'_> {
     }
 
     fn carry_bit(&mut self, left: Value, right: Value) -> Value {
-        let carry = self.builder.ins().icmp(IntCC::UnsignedLessThan, left, right);
+        // This way round, Cranelift does not take it for the comparison of a branch, whose result would then be kept for the way
+        // out where this is needed.
+        let carry = self.builder.ins().icmp(IntCC::UnsignedGreaterThan, right, left);
         let carry = self.builder.ins().uextend(I64, carry);
         self.builder.ins().ishl_imm_u(carry, 63)
     }

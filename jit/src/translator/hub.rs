@@ -1,7 +1,6 @@
 //! Indirect jumps within a region: a *hub* compares where a jump leads with the nodes that it has led to before.
 
 use super::{Place, Translator};
-use crate::access::NodeGroups;
 use crate::context::LeaveKind;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
@@ -69,7 +68,7 @@ impl Translator<'_> {
 
     /// Emits a hub, whose targets are at these offsets.
     pub(crate) fn hub(&mut self, node: usize, targets: &[usize], offset_of_node: impl Fn(usize) -> i64) {
-        self.begin_node(node, 0, NodeGroups::default());
+        self.begin_node(node, 0);
         let HubVariables { target, from } = *self.hub_variables();
         let (target, from) = (self.builder.use_var(target), self.builder.use_var(from));
         self.end_without_instructions();

@@ -6,9 +6,10 @@ mod leaving;
 mod nodes;
 mod values;
 
-use crate::access::NodeGroups;
+use crate::access::Lookups;
 use crate::context::{JitContext, LeaveKind};
 use crate::divide::Division;
+use crate::groups::Groups;
 use crate::hints::PageHints;
 use crate::order::MemoryOrder;
 use crate::steady::Sites;
@@ -57,6 +58,14 @@ impl Held {
         order: None,
         vectors: HeldVectors::NOTHING,
     };
+}
+
+/// How a translation gets at guest memory.
+pub(crate) struct MemoryPlan {
+    pub(crate) window: Option<StackWindow>,
+    /// For each node what may use hints; empty for nothing.
+    pub(crate) sites: Vec<Sites>,
+    pub(crate) groups: Groups,
 }
 
 /// Kinds of memory that never overlap, for Cranelift's alias analysis.
@@ -193,7 +202,7 @@ pub(crate) struct Translator<'a> {
     /// Where the current instruction's side exits lead, if it has any.
     side_exit: Option<Block>,
     leaves: Vec<Leave>,
-    pub(crate) groups: NodeGroups,
+    pub(crate) lookups: Lookups,
     /// The host address of the region's stack window, if it has one.
     pub(crate) window: Option<Value>,
     pub(crate) hints: PageHints,
@@ -283,7 +292,7 @@ impl<'a> Translator<'a> {
             retired: 0,
             side_exit: None,
             leaves: Vec::new(),
-            groups: NodeGroups::default(),
+            lookups: Lookups::default(),
             window: None,
             hints: PageHints::default(),
             divisions: Vec::new(),
@@ -299,18 +308,20 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Goes on to the first node. `sites`: for each node what may use hints; empty for nothing.
-    pub(crate) fn begin(&mut self, window: Option<&StackWindow>, sites: Vec<Sites>) {
-        if let Some(window) = window {
+    /// Goes on to the first node.
+    pub(crate) fn begin(&mut self, memory: MemoryPlan) {
+        let MemoryPlan { window, sites, groups } = memory;
+        if let Some(window) = &window {
             self.prove_window(window);
         }
+        self.lookups = Lookups::new(groups, window);
         self.hints = PageHints::new(sites);
         self.begin_hints();
     }
 
     /// Whether what has been translated rests on a mapping that may change on the way.
     pub(crate) fn trusts_too_much(&self) -> bool {
-        self.mapping_changes && (self.window.is_some() || self.hints.is_used())
+        self.mapping_changes && (self.window.is_some() || self.hints.is_used() || self.lookups.spread)
     }
 }
 

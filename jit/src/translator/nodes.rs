@@ -1,7 +1,6 @@
 //! The nodes of a region: their instructions, and where they lead.
 
 use super::{Ending, Held, NodeEnd, Place, Translator, Untranslatable};
-use crate::access::NodeGroups;
 use crate::context::LeaveKind;
 use crate::region::Successors;
 use crate::x87::NodeX87;
@@ -12,8 +11,8 @@ use rx86_cpu::op::{Op, reg};
 
 impl Translator<'_> {
     /// Begins a node. Nodes come in an order in which all but loops lead forward.
-    pub(crate) fn begin_node(&mut self, node: usize, offset: i64, groups: NodeGroups) {
-        self.groups = groups;
+    pub(crate) fn begin_node(&mut self, node: usize, offset: i64) {
+        self.lookups.begin_node(node);
         self.x87 = NodeX87::default();
         let (block, from) = &self.nodes[node];
         self.builder.switch_to_block(*block);
@@ -61,7 +60,7 @@ impl Translator<'_> {
         self.previous = self.start;
         self.start = self.end;
         self.retired += 1;
-        self.groups.next_instruction();
+        self.lookups.next_instruction();
         self.hints.next_instruction();
         if std::mem::take(&mut self.in_sti_shadow) {
             self.end_sti_shadow();
@@ -70,7 +69,7 @@ impl Translator<'_> {
 
     /// Goes on to the next instruction of a run, whose side exits lead to before its first.
     pub(crate) fn continue_run(&mut self, op: &Op) {
-        self.groups.next_instruction();
+        self.lookups.next_instruction();
         self.hints.next_instruction();
         self.end += i64::from(op.length);
     }
@@ -128,6 +127,7 @@ impl Translator<'_> {
             vectors: self.held.vectors.dirty,
         };
         self.done[self.node] = Some(self.held);
+        self.lookups.end_node();
         // From here on `remaining` has the node's instructions taken off.
         let next = self.start;
         match self.ending {
@@ -153,6 +153,7 @@ impl Translator<'_> {
             vectors: self.held.vectors.dirty,
         };
         self.done[self.node] = Some(self.held);
+        self.lookups.end_node();
     }
 
     /// Ends the node at `target`: a direct jump or call, a return to where the call was, or whatever it turns out to be.

@@ -57,21 +57,19 @@ impl Translator<'_> {
             self.side_exit_unless(is_aligned);
         }
         if N == 1 {
-            self.host_address::<Bits128>(linear, kind)
+            self.member_host::<Bits128>(kind, |_| linear)
         } else {
-            self.host_address::<Bits256>(linear, kind)
+            self.member_host::<Bits256>(kind, |_| linear)
         }
     }
 
     fn load_scalar<W: Width>(&mut self, of: Type, op: &Op) -> Value {
-        let linear = self.operand_linear(op, None);
-        let host = self.host_address::<W>(linear, Kind::Read);
+        let host = self.operand_host::<W>(op, Kind::Read);
         self.load_guest(of, host, 0)
     }
 
     fn store_scalar<W: Width>(&mut self, op: &Op, value: Value) {
-        let linear = self.operand_linear(op, None);
-        let host = self.host_address::<W>(linear, Kind::Write);
+        let host = self.operand_host::<W>(op, Kind::Write);
         self.store_guest(value, host, 0);
     }
 

@@ -132,7 +132,7 @@ impl Translator<'_> {
         let Argument::Operand { bytes, writes, .. } = argument else {
             return self.control_word(op);
         };
-        let kind = if writes { Kind::Write } else { Kind::Read };
+        let kind = if writes { Kind::Write } else { Kind::ReadLater };
         match bytes {
             2 => self.operand_host::<rx86_cpu::width::W16>(op, kind),
             4 => self.operand_host::<rx86_cpu::width::W32>(op, kind),

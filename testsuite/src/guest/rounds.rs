@@ -27,9 +27,13 @@ const ARRIVED: u32 = DATA + 0x1_0000;
 /// What a processor has loaded in the present round: two words each.
 const LOADED: u32 = DATA + 0x1_1000;
 /// Counts of outcomes.
-const OUTCOMES: u32 = DATA + 0x1_2000;
+const OUTCOMES: u32 = DATA + 0x2_0000;
 /// Four loaded values of 0 and 1 make 16 outcomes; what else was loaded is the last one.
 pub const OUTCOME_COUNT: usize = 17;
+/// Bytes between two cells: variables 0 and 1, or what four processors have loaded.
+const CELL_STRIDE: u32 = 2 * STRIDE;
+/// The most cells of a round.
+pub const MOST_CELLS: u32 = (ARRIVED - DATA) / CELL_STRIDE - 1;
 /// The most processors of a guest.
 pub const MOST_PROCESSORS: usize = 64;
 
@@ -38,24 +42,37 @@ pub fn variable(number: u32) -> u32 {
     DATA + 0x100 + number * STRIDE
 }
 
-/// One processor's part of a round. It may use RAX, RBX, RCX, RDX, RSI and RDI; R14 is the round's number, from 1.
+/// The dword of variable `number` in the present cell.
+pub fn in_cell(number: u32) -> AsmMemoryOperand {
+    dword_ptr(rbp + variable(number))
+}
+
+/// One processor's part of a round. It may use RAX, RBX, RCX, RDX, RSI and RDI; R14 is the round's number, from 1, and RBP the
+/// distance of the present cell's variables from the first one's.
 pub type Part = fn(&mut CodeAssembler) -> Result<(), IcedError>;
 
-/// A test: what the processors do at the same time in each round.
+/// A test: what the processors do at the same time in each round, in one cell after the other. In the first cells of a round
+/// the processors may be as far apart as the barrier let them go, but in all of them they go at the same pace.
 pub struct Test {
     /// The name under which its counts are printed.
     pub name: &'static str,
+    /// Cells of a round, up to `MOST_CELLS`: variables of their own, on which the parts are done once.
+    pub cells: u32,
     /// What each processor does.
     pub parts: Vec<Part>,
-    /// What each does before each round.
+    /// What each does with each cell before a round.
     pub before: Vec<Part>,
-    /// What the first processor does behind each round, while the others wait.
+    /// What the first processor does with each cell behind a round, while the others wait.
     pub after: Part,
 }
 
-/// Notes `value` as what processor `cpu` has loaded in this round, as its word `word`.
+fn loaded(cpu: u32, word: u32) -> AsmMemoryOperand {
+    dword_ptr(rbp + (LOADED + cpu * 64 + word * 4))
+}
+
+/// Notes `value` as what processor `cpu` has loaded in this cell, as its word `word`. Cells have room for four processors.
 pub fn note(a: &mut CodeAssembler, cpu: u32, word: u32, value: AsmRegister32) -> Result<(), IcedError> {
-    a.mov(dword_ptr(LOADED + cpu * 64 + word * 4), value)
+    a.mov(loaded(cpu, word), value)
 }
 
 /// Counts noted words of `(processor, word)` as an outcome: each is a bit of its number, the last the lowest. For `Test::after`.
@@ -64,7 +81,7 @@ pub fn count(a: &mut CodeAssembler, words: &[(u32, u32)]) -> Result<(), IcedErro
     let mut known = a.create_label();
     a.xor(eax, eax)?;
     for (cpu, word) in words {
-        a.mov(ecx, dword_ptr(LOADED + cpu * 64 + word * 4))?;
+        a.mov(ecx, loaded(*cpu, *word))?;
         a.cmp(ecx, 1)?;
         a.ja(other)?;
         a.lea(eax, ptr(rcx + rax * 2))?;
@@ -85,10 +102,11 @@ pub fn nothing(_: &mut CodeAssembler) -> Result<(), IcedError> {
 /// outcomes, and the variables 0 to 3, in hexadecimal. It wants as many processors as the largest test has parts.
 ///
 /// # Panics
-/// If there is no test, or a test of more than `MOST_PROCESSORS` parts.
+/// If there is no test, or one of more than `MOST_PROCESSORS` parts or `MOST_CELLS` cells.
 pub fn guest(tests: &[(Test, u32)]) -> Vec<u8> {
     let cpus = tests.iter().map(|(test, _)| test.parts.len()).max().expect("there is a test");
     assert!(cpus <= MOST_PROCESSORS, "{cpus} processors");
+    assert!(tests.iter().all(|(test, _)| (1..=MOST_CELLS).contains(&test.cells)), "cells");
     bare::long_mode_guest(|a| {
         let mut others: Vec<CodeLabel> = (1..cpus).map(|_| a.create_label()).collect();
         a.mov(esp, STACKS)?;
@@ -221,18 +239,32 @@ fn rounds_of(a: &mut CodeAssembler, cpu: u32, cpus: u32, rounds: u32, test: &Tes
     let mut round = a.create_label();
     a.mov(r14d, 1)?;
     a.set_label(&mut round)?;
-    part(&test.before)(a)?;
+    in_cells(a, test.cells, part(&test.before))?;
     barrier(a, cpu, cpus)?;
     delay(a, cpu)?;
-    part(&test.parts)(a)?;
+    in_cells(a, test.cells, part(&test.parts))?;
     barrier(a, cpu, cpus)?;
     if cpu == 0 {
-        (test.after)(a)?;
+        in_cells(a, test.cells, test.after)?;
     }
     barrier(a, cpu, cpus)?;
     a.inc(r14d)?;
     a.cmp(r14d, rounds as i32)?;
     a.jbe(round)
+}
+
+/// Does `part` in each cell.
+fn in_cells(a: &mut CodeAssembler, cells: u32, part: Part) -> Result<(), IcedError> {
+    let mut cell = a.create_label();
+    a.xor(ebp, ebp)?;
+    if cells == 1 {
+        return part(a);
+    }
+    a.set_label(&mut cell)?;
+    part(a)?;
+    a.add(ebp, CELL_STRIDE as i32)?;
+    a.cmp(ebp, (cells * CELL_STRIDE) as i32)?;
+    a.jb(cell)
 }
 
 /// Lets the processors begin at every distance in turn: who comes last to a barrier leaves it first.
