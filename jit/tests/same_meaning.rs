@@ -5,7 +5,7 @@
 
 mod world;
 
-use iced_x86::{Code, Mnemonic};
+use iced_x86::{Code, Decoder, DecoderOptions, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::decode::{Decoded, Semantics, decode};
 use rx86_cpu::features::CpuModel;
@@ -33,6 +33,18 @@ struct Sample {
 impl Sample {
     fn op(&self) -> &Op {
         &self.decoded.op
+    }
+
+    /// Whether it only reads its memory operand, or memory altogether.
+    fn reads_memory(&self) -> bool {
+        let instruction = Decoder::new(64, &self.bytes, DecoderOptions::NONE).decode();
+        let mut factory = InstructionInfoFactory::new();
+        let info = factory.info(&instruction);
+        let is_read = |access: OpAccess| matches!(access, OpAccess::Read | OpAccess::CondRead);
+        match (0..instruction.op_count()).find(|&i| instruction.op_kind(i) == OpKind::Memory) {
+            Some(operand) => is_read(info.op_access(operand)),
+            None => info.used_memory().iter().all(|memory| is_read(memory.access())),
+        }
     }
 }
 
@@ -259,8 +271,16 @@ impl Outcome {
     }
 }
 
-/// One instruction as the interpreter executes it. True if it raised no exception and all its accesses hit the TLB.
-fn interpret(cpu: &mut Cpu, decoded: &Decoded<Cpu>) -> bool {
+/// How an instruction went in the interpreter.
+struct Went {
+    /// Without an exception.
+    well: bool,
+    /// And all its accesses hit the TLB.
+    fast: bool,
+}
+
+/// One instruction as the interpreter executes it.
+fn interpret(cpu: &mut Cpu, decoded: &Decoded<Cpu>) -> Went {
     let start = cpu.state.rip();
     cpu.state.set_rip(start.wrapping_add(u64::from(decoded.op.length)));
     let (Semantics::Inline(run) | Semantics::Hard(run)) = decoded.semantics;
@@ -269,7 +289,8 @@ fn interpret(cpu: &mut Cpu, decoded: &Decoded<Cpu>) -> bool {
     if outcome.is_err() {
         cpu.state.set_rip(start);
     }
-    outcome.is_ok() && cpu.stats.slow_accesses == slow
+    let hit = cpu.stats.slow_accesses == slow;
+    Went { well: outcome.is_ok(), fast: outcome.is_ok() && hit }
 }
 
 /// Whether an instruction may be one of those in floating point that translations leave to functions on this host.
@@ -351,7 +372,9 @@ impl Bench {
             let before = self.interpreter.state.regs;
             let exit = compiled.run(&mut self.translated);
             for (i, sample) in block.iter().enumerate().take(exit.retired as usize) {
-                let fast = interpret(&mut self.interpreter, &sample.decoded);
+                let went = interpret(&mut self.interpreter, &sample.decoded);
+                // What it only reads may lie in two pages.
+                let fast = went.fast || went.well && sample.reads_memory();
                 // Locked instructions that are called take the slow way by themselves, as does what else is called.
                 let called = sample.op().has(op_flags::LOCK) || computes_by_function(sample.op());
                 let fast = fast || called || matches!(self.tier, Tier::Quick);
@@ -368,7 +391,7 @@ impl Bench {
                 let raised = matches!(exit.kind, ExitKind::Exception(_));
                 assert!(raised || exit.kind == ExitKind::Interpret, "{context}: {:?}", exit.kind);
                 let left_at = &block[exit.retired as usize].decoded;
-                let fast = interpret(&mut self.interpreter, left_at);
+                let fast = interpret(&mut self.interpreter, left_at).fast;
                 // A branch that is not taken is not let fall out of the canonical addresses, either.
                 let inside = self.interpreter.is_canonical(self.interpreter.state.rip());
                 assert!(!(raised && fast), "{context}: raised without need; registers {before:x?}");
