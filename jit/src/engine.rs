@@ -134,10 +134,12 @@ impl Jit {
         })
     }
 
+    /// Makes a translation of the region at an entry one that is found. Its code stays with it.
     fn install(
         &mut self,
-        pending: Pending,
-        mut translation: Translation,
+        (gpa, mode): (u64, ModeKey),
+        region: &Region,
+        translation: &mut Translation,
         quick: Option<Box<[u32]>>,
     ) -> Option<(u64, ModeKey, TranslationId)> {
         if let Some(segment) = self.arena_for(quick.is_some()).make_room(translation.code.len()) {
@@ -146,7 +148,6 @@ impl Jit {
         let code = self.arena_for(quick.is_some()).add(&translation.code).ok()??;
         place_calls(&mut translation.calls, code.start);
         let id = self.directory.next_id()?;
-        let Pending { gpa, mode, region } = pending;
         if let Some(replaced) = self.directory.find(gpa, mode) {
             self.remove(replaced);
         }
@@ -162,27 +163,27 @@ impl Jit {
             gpa,
             mode,
             is_quick: quick.is_some(),
-            region: &region,
+            region,
             clif: translation.clif.as_deref(),
             address: code.start as u64,
             host: &translation.code,
         });
         let source = match quick {
-            Some(_) => Source::of(&region, &translation.read_anew),
-            None => Source::places_of(&region),
+            Some(_) => Source::of(region, &translation.read_anew),
+            None => Source::places_of(region),
         };
         self.directory.push(Installed {
             quick,
             code,
-            calls: translation.calls,
+            calls: std::mem::take(&mut translation.calls),
             extent: translation.extent,
             gpa,
             mode,
             source,
-            read_anew: translation.read_anew,
+            read_anew: std::mem::take(&mut translation.read_anew),
             pages: region.pages.iter().copied().filter(|&(distance, _)| distance != 0).collect(),
             checked: None,
-            shared_looks: translation.shared_looks,
+            shared_looks: std::mem::take(&mut translation.shared_looks),
             window_misses: 0,
             is_parked: false,
             windowed: translation.windowed,
@@ -254,8 +255,7 @@ impl Jit {
         let Some(Product { region, translation }) = self.worker.made(entry) else { return false };
         let fits = self.liberties.are_those_of(entry, &region) && region.is_still(linear, code);
         if fits {
-            let pending = Pending { gpa: entry.0, mode: entry.1, region };
-            let installed = self.install(pending, Translation::clone(&translation), None);
+            let installed = self.install(entry, &region, &mut Translation::clone(&translation), None);
             self.stats.shared += u64::from(installed.is_some());
             self.fresh.extend(installed);
         }
@@ -280,9 +280,11 @@ impl Jit {
         self.pending.insert(number, Pending { gpa, mode, region });
     }
 
-    /// Grows a quick region at `linear`, and translates it. What is often rewritten in it is read anew.
-    fn translate_quickly(&mut self, linear: u64, gpa: u64, mode: ModeKey, code: &mut dyn CodeView) {
-        let Some(mut region) = Region::grow(linear, &mut self.warm(code, mode), Limits::QUICK) else {
+    /// Grows a quick region from the block at `linear`, and translates it. What is often rewritten in it is read anew.
+    fn translate_quickly(&mut self, linear: u64, first: HotBlock, mode: ModeKey, code: &mut dyn CodeView) {
+        let gpa = first.gpa;
+        let Some(mut region) = Region::grow_from(first, linear, &mut self.warm(code, mode), Limits::QUICK)
+        else {
             return;
         };
         let Some(quick) = &mut self.quick else { return };
@@ -290,15 +292,17 @@ impl Jit {
             let is_in_one_page = (node.gpa & 0xfff) + node.bytes.len() as u64 <= 0x1000;
             node.read_anew = if is_in_one_page { code.host_address(node.gpa) } else { None };
         }
-        let region = Arc::new(region);
         let began = Instant::now();
         let heats: Vec<u32> = region.nodes.iter().map(|node| self.heat.number(node.gpa, mode)).collect();
         let translated = quick.translate(&region, &heats, mode, &self.model);
         self.stats.quick.compile_ns += began.elapsed().as_nanos() as u64;
         match translated {
-            Ok(translation) => {
-                let installed = self.install(Pending { gpa, mode, region }, translation, Some(heats.into()));
+            Ok(mut translation) => {
+                let installed = self.install((gpa, mode), &region, &mut translation, Some(heats.into()));
                 self.fresh.extend(installed);
+                if let Some(quick) = &mut self.quick {
+                    quick.take_back(translation.code);
+                }
             }
             Err(error) => {
                 self.stats.failed += 1;
@@ -393,7 +397,8 @@ impl HotTier for Jit {
             Some(installed) if installed.quick.is_none() => return,
             known => known.is_some(),
         };
-        let Some(heat) = self.warm(code, mode).block(linear).map(|block| block.heat) else { return };
+        let Some(first) = self.warm(code, mode).block(linear) else { return };
+        let heat = first.heat;
         if self.take_over((gpa, mode), linear, code) {
             return;
         }
@@ -401,7 +406,7 @@ impl HotTier for Jit {
         // Until it is translated well, too; but then there is nothing to wait for.
         let waits = !is_hot || self.config.background;
         if waits && !is_quick && self.quick.is_some() {
-            self.translate_quickly(linear, gpa, mode, code);
+            self.translate_quickly(linear, first, mode, code);
         }
         if !is_hot {
             return;
@@ -422,7 +427,10 @@ impl HotTier for Jit {
             // Gone from here: its code was written meanwhile.
             let Some(pending) = self.pending.remove(done.number) else { continue };
             match done.outcome {
-                Ok(translation) => finished.extend(self.install(pending, translation, None)),
+                Ok(mut translation) => {
+                    let Pending { gpa, mode, region } = pending;
+                    finished.extend(self.install((gpa, mode), &region, &mut translation, None));
+                }
                 Err(error) => {
                     self.stats.failed += 1;
                     tracing::debug!(target: "rx86::jit", "{:#x}: {error}", pending.gpa);

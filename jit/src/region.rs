@@ -6,6 +6,7 @@ use iced_x86::{Code, FlowControl};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
 use rx86_cpu::op::{Op, op_flags};
+use std::collections::VecDeque;
 
 /// How far regions grow.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +61,8 @@ const MAX_LIKELY: usize = 3;
 /// The same of what an indirect jump leads to, in relation to the jump's own least count: there are many of them.
 const COLD_TARGET_FRACTION: u32 = 16;
 
-/// The farthest that a target of an indirect jump may be from the region's entry, so that offsets are short.
-const MAX_TARGET_DISTANCE: u64 = 1 << 30;
+/// The farthest that a node may be from the region's entry, so that offsets are short.
+const MAX_DISTANCE: u64 = 1 << 30;
 
 /// Where control goes at a node's end, as far as its bytes say. `None` where the code is not part of the region.
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,7 +166,6 @@ enum OpenKind {
 }
 
 /// A node to be.
-#[derive(Clone)]
 struct Queued {
     offset: i64,
     chain: Chain,
@@ -191,9 +191,11 @@ struct Growth<'a> {
     code: &'a mut dyn CodeView,
     limits: Limits,
     entry: u64,
-    numbers: FxHashMap<(i64, Chain), usize>,
+    /// The offset and the chain of each node so far. They are few.
+    places: Vec<(i64, Chain)>,
     links: Vec<Link>,
-    queue: Vec<Queued>,
+    /// The last of them, which have yet to be made.
+    queue: VecDeque<Queued>,
     open: Vec<Open>,
     instructions: usize,
 }
@@ -202,6 +204,16 @@ impl Region {
     /// The region that begins at the linear address `entry`; None if there is no decoded block.
     pub(crate) fn grow(entry: u64, code: &mut dyn CodeView, limits: Limits) -> Option<Self> {
         let first = code.block(entry)?;
+        Self::grow_from(first, entry, code, limits)
+    }
+
+    /// The same where the first block is at hand.
+    pub(crate) fn grow_from(
+        first: HotBlock,
+        entry: u64,
+        code: &mut dyn CodeView,
+        limits: Limits,
+    ) -> Option<Self> {
         if !limits.allow(&first) {
             return None;
         }
@@ -209,7 +221,7 @@ impl Region {
             code,
             limits,
             entry,
-            numbers: FxHashMap::default(),
+            places: vec![(0, 0)],
             links: vec![Link {
                 caller: 0,
                 callee: None,
@@ -217,13 +229,12 @@ impl Region {
                 depth: 0,
                 recursive_returns: Vec::new(),
             }],
-            queue: Vec::new(),
+            queue: VecDeque::new(),
             open: Vec::new(),
             instructions: 0,
         };
-        growth.numbers.insert((0, 0), 0);
         let least_heat = first.heat / limits.cold_fraction;
-        growth.queue.push(Queued { offset: 0, chain: 0, block: first, least_heat });
+        growth.queue.push_back(Queued { offset: 0, chain: 0, block: first, least_heat });
         let mut region = Self {
             entry,
             nodes: Vec::new(),
@@ -233,21 +244,21 @@ impl Region {
             pieces: Vec::new(),
             pages: Vec::new(),
         };
-        let mut taken = 0;
-        while taken < growth.queue.len() {
-            let queued = growth.queue[taken].clone();
-            let node = growth.node(taken, queued);
+        let mut tail_pages = Vec::new();
+        while let Some(queued) = growth.queue.pop_front() {
+            tail_pages.push(queued.block.tail_page);
+            let node = growth.node(region.nodes.len(), queued);
             region.nodes.push(node);
-            taken += 1;
         }
-        let Growth { open, links, queue, .. } = growth;
+        let Growth { open, links, places, .. } = growth;
         if limits.hubs {
             region.add_hubs(open, &links);
         }
-        let chains: Vec<Chain> = queue.iter().map(|queued| queued.chain).collect();
+        let chains: Vec<Chain> = places.iter().map(|place| place.1).collect();
         region.end_where_others_begin(&chains, limits.peels);
-        for (number, Queued { offset, block, .. }) in queue.iter().enumerate() {
-            region.note_memory(entry, *offset, block, region.nodes[number].bytes.len());
+        for (number, tail_page) in tail_pages.into_iter().enumerate() {
+            let Node { offset, gpa, ref bytes, .. } = region.nodes[number];
+            region.note_memory(offset, (gpa, bytes.len() as u64), tail_page);
         }
         Some(region)
     }
@@ -259,7 +270,7 @@ impl Region {
         for node in self.nodes.iter().filter(|node| node.targets.is_empty()) {
             match code.block(entry.wrapping_add(node.offset as u64)) {
                 Some(block) if block.gpa == node.gpa && block.bytes.starts_with(&node.bytes) => {
-                    now.note_memory(entry, node.offset, &block, node.bytes.len());
+                    now.note_memory(node.offset, (node.gpa, node.bytes.len() as u64), block.tail_page);
                 }
                 _ => return false,
             }
@@ -401,14 +412,13 @@ impl Region {
         }
     }
 
-    /// Notes where the first `bytes` of a block are.
-    fn note_memory(&mut self, entry: u64, offset: i64, block: &HotBlock, bytes: usize) {
-        let length = bytes as u64;
-        let head = length.min(0x1000 - (block.gpa & 0xfff));
-        let linear = entry.wrapping_add(offset as u64);
-        let page = (linear >> 12).wrapping_sub(entry >> 12) as i64;
-        self.note_piece(page, block.gpa, head);
-        if let Some(tail) = block.tail_page.filter(|_| length > head) {
+    /// Notes where the code at `offset` is: physical address and bytes, and the page that it goes on in if it crosses into one.
+    fn note_memory(&mut self, offset: i64, (gpa, length): (u64, u64), tail_page: Option<u64>) {
+        let head = length.min(0x1000 - (gpa & 0xfff));
+        let linear = self.entry.wrapping_add(offset as u64);
+        let page = (linear >> 12).wrapping_sub(self.entry >> 12) as i64;
+        self.note_piece(page, gpa, head);
+        if let Some(tail) = tail_page.filter(|_| length > head) {
             self.note_piece(page + 1, tail << 12, length - head);
         }
     }
@@ -495,33 +505,36 @@ impl Growth<'_> {
             }
             chain = self.links[chain].caller;
         }
-        self.numbers.contains_key(&(target, 0)).then_some(0)
+        self.places.contains(&(target, 0)).then_some(0)
     }
 
     /// The nodes that the indirect jump or call at the end of the block at `offset` leads to.
     fn targets(&mut self, offset: i64, chain: Chain, least_heat: u32) -> Vec<usize> {
         let targets = self.code.targets(self.entry.wrapping_add(offset as u64));
         let offsets = targets.iter().map(|target| target.wrapping_sub(self.entry) as i64);
-        let near: Vec<i64> = offsets.filter(|offset| offset.unsigned_abs() < MAX_TARGET_DISTANCE).collect();
-        near.into_iter().filter_map(|offset| self.take(offset, chain, least_heat)).collect()
+        let offsets: Vec<i64> = offsets.collect();
+        offsets.into_iter().filter_map(|offset| self.take(offset, chain, least_heat)).collect()
     }
 
     /// The number of the node at `offset`, which joins the region if it is worth it.
     fn take(&mut self, offset: i64, chain: Chain, least_heat: u32) -> Option<usize> {
-        if let Some(&number) = self.numbers.get(&(offset, chain)) {
-            return Some(number);
+        let number = self.places.iter().position(|&place| place == (offset, chain));
+        if number.is_some() {
+            return number;
         }
-        if self.queue.len() >= self.limits.nodes || self.instructions >= self.limits.instructions {
+        if offset.unsigned_abs() >= MAX_DISTANCE
+            || self.places.len() >= self.limits.nodes
+            || self.instructions >= self.limits.instructions
+        {
             return None;
         }
         let block = self.code.block(self.entry.wrapping_add(offset as u64))?;
         if block.heat < least_heat || !self.limits.allow(&block) {
             return None;
         }
-        let number = self.queue.len();
-        self.queue.push(Queued { offset, chain, block, least_heat });
-        self.numbers.insert((offset, chain), number);
-        Some(number)
+        self.queue.push_back(Queued { offset, chain, block, least_heat });
+        self.places.push((offset, chain));
+        Some(self.places.len() - 1)
     }
 }
 

@@ -96,7 +96,10 @@ impl Source {
 
     /// The source of a region without what is read anew, in ascending order.
     pub(crate) fn of(region: &Region, read_anew: &[ReadAnew]) -> Self {
-        let (mut pieces, mut bytes, mut is_whole) = (Vec::new(), Vec::new(), true);
+        let length: u64 = region.pieces.iter().map(|&(_, length)| length).sum();
+        let mut pieces = Vec::with_capacity(region.pieces.len() + read_anew.len());
+        let mut bytes = Vec::with_capacity(length as usize);
+        let mut is_whole = true;
         for &(gpa, length) in &region.pieces {
             let node = region.nodes.iter().find(|node| node.gpa == gpa && node.bytes.len() as u64 == length);
             is_whole &= node.is_some();

@@ -11,8 +11,10 @@ use rustc_hash::FxHashMap;
 /// Entries of the index by linear address; a power of two.
 const JUMP_CACHE_ENTRIES: usize = 16384;
 
-/// Blocks kept before all are dropped; bounds the host memory that decoded code takes.
-const MAX_BLOCKS: usize = 48 * 1024;
+/// Blocks, and operations of these and of blocks that were removed, kept before all are dropped; bounds the host memory that
+/// decoded code takes.
+const MAX_BLOCKS: usize = 96 * 1024;
+const MAX_OPS: usize = 640 * 1024;
 
 /// Targets remembered of an indirect jump.
 const MAX_TARGETS: usize = 24;
@@ -31,7 +33,11 @@ pub(super) struct Block {
     pub(super) tail_page: Option<u64>,
     pub(super) length_bytes: u32,
     pub(super) mode: ModeKey,
-    pub(super) ops: Box<[InterpOp]>,
+    /// Its operations in `BlockCache::ops`: the first one, and how many.
+    first_op: u32,
+    op_count: u32,
+    /// The last one is an indirect jump or call.
+    ends_indirectly: bool,
     /// How often it was executed, while somebody counts.
     pub(super) heat: u32,
     /// At which heat the tier above is asked for a translation.
@@ -47,9 +53,24 @@ pub(super) struct Block {
 }
 
 impl Block {
-    fn ends_indirectly(&self) -> bool {
-        let last = self.ops.last().map(|last| last.op.iced_code());
-        matches!(last, Some(Code::Jmp_rm64 | Code::Call_rm64))
+    /// A block without operations, which `BlockCache::insert` gives it. The tier above is asked for a translation of it when
+    /// it was executed `ask_at` times.
+    pub(super) fn new(gpa: u64, mode: ModeKey, ask_at: u32, translation: Option<TranslationId>) -> Self {
+        Self {
+            gpa,
+            tail_page: None,
+            length_bytes: 0,
+            mode,
+            first_op: 0,
+            op_count: 0,
+            ends_indirectly: false,
+            heat: 0,
+            ask_at,
+            serial: 0,
+            links: [Link::NONE; 2],
+            targets: Vec::new(),
+            translation,
+        }
     }
 
     /// The pieces of physical memory that the block was decoded from.
@@ -76,7 +97,9 @@ impl Link {
 /// Where a block is kept; stays valid until the block is removed.
 pub(super) type BlockId = u32;
 
+/// Aligned so that none lies in two of the host's cache lines.
 #[derive(Clone, Copy)]
+#[repr(align(32))]
 struct JumpEntry {
     linear: u64,
     tag: u64,
@@ -99,6 +122,8 @@ pub(super) struct BlockCache {
     by_address: FxHashMap<(u64, ModeKey), BlockId>,
     by_page: FxHashMap<u64, Vec<BlockId>>,
     arena: Vec<Option<Block>>,
+    /// The operations of all blocks, one block's behind the other's; those of removed blocks stay until all are dropped.
+    ops: Vec<InterpOp>,
     free: Vec<BlockId>,
     last_serial: u32,
 }
@@ -115,6 +140,7 @@ impl BlockCache {
             by_address: FxHashMap::default(),
             by_page: FxHashMap::default(),
             arena: Vec::new(),
+            ops: Vec::new(),
             free: Vec::new(),
             last_serial: 0,
         }
@@ -141,7 +167,7 @@ impl BlockCache {
         let Some(found) = self.found(block) else { return };
         if let Some(last) = self.get_mut(last) {
             last.links = [Link { linear, tag, found }, last.links[0]];
-            if last.targets.len() < MAX_TARGETS && last.ends_indirectly() && !last.targets.contains(&linear) {
+            if last.ends_indirectly && last.targets.len() < MAX_TARGETS && !last.targets.contains(&linear) {
                 last.targets.push(linear);
             }
         }
@@ -179,17 +205,28 @@ impl BlockCache {
         self.arena.get_mut(id as usize).and_then(Option::as_mut)
     }
 
-    /// Whether the cache must be emptied before the next block is added.
-    pub(super) fn is_full(&self) -> bool {
-        self.by_address.len() >= MAX_BLOCKS
+    /// What a block executes.
+    #[inline(always)]
+    pub(super) fn ops(&self, block: &Block) -> &[InterpOp] {
+        let first = block.first_op as usize;
+        self.ops.get(first..first + block.op_count as usize).unwrap_or_default()
     }
 
-    /// Adds a block.
-    pub(super) fn insert(&mut self, mut block: Block) -> BlockId {
+    /// Whether the cache must be emptied before the next block is added.
+    pub(super) fn is_full(&self) -> bool {
+        self.by_address.len() >= MAX_BLOCKS || self.ops.len() >= MAX_OPS
+    }
+
+    /// Adds a block, which executes `ops`.
+    pub(super) fn insert(&mut self, mut block: Block, ops: &[InterpOp]) -> BlockId {
         self.last_serial = self.last_serial.wrapping_add(1);
         block.serial = self.last_serial;
+        (block.first_op, block.op_count) = (self.ops.len() as u32, ops.len() as u32);
+        let last = ops.last().map(|last| last.op.iced_code());
+        block.ends_indirectly = matches!(last, Some(Code::Jmp_rm64 | Code::Call_rm64));
+        self.ops.extend_from_slice(ops);
         let key = (block.gpa, block.mode);
-        let pages: Vec<u64> = block.pieces().map(|(gpa, _)| gpa >> 12).collect();
+        let pages = [Some(block.gpa >> 12), block.tail_page];
         let id = match self.free.pop() {
             Some(id) => {
                 self.arena[id as usize] = Some(block);
@@ -200,7 +237,7 @@ impl BlockCache {
                 (self.arena.len() - 1) as BlockId
             }
         };
-        for page in pages {
+        for page in pages.into_iter().flatten() {
             self.by_page.entry(page).or_default().push(id);
         }
         if let Some(replaced) = self.by_address.insert(key, id) {

@@ -1,7 +1,7 @@
 //! What happens between blocks: events by priority (SDM vol. 3, 6.9), single steps, and invalidated code.
 
 use super::Interpreter;
-use super::blocks::BlockId;
+use super::blocks::{BlockId, InterpOp};
 use super::tier::HotTier;
 use crate::backend::{Exit, ResetKind, X86Ops};
 use crate::cpu::Cpu;
@@ -196,12 +196,14 @@ impl<T: HotTier> Interpreter<T> {
         Ok(())
     }
 
+    fn first_op(&self, id: BlockId) -> Option<&InterpOp> {
+        self.blocks.ops(self.blocks.get(id)?).first()
+    }
+
     /// Executes the block's first instruction, which the result names.
     fn execute_first(&mut self, id: BlockId) -> Result<Op, Exception> {
         // No block is empty, and none is dropped between its lookup and here.
-        let Some((run, op)) =
-            self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| (op.run, op.op))
-        else {
+        let Some((run, op)) = self.first_op(id).map(|op| (op.run, op.op)) else {
             return Err(Exception::UD);
         };
         self.cpu.block_limit = 1;
@@ -218,7 +220,7 @@ impl<T: HotTier> Interpreter<T> {
 
     /// Prints the instruction at RIP.
     fn trace_instruction(&mut self, id: BlockId) {
-        let Some(op) = self.blocks.get(id).and_then(|block| block.ops.first()).map(|op| op.op) else {
+        let Some(op) = self.first_op(id).map(|op| op.op) else {
             return;
         };
         let state = &self.cpu.state;

@@ -14,7 +14,7 @@ use crate::decode::{DecodeFailure, Decoded, Decoding, MAX_INSTRUCTION_BYTES, Sem
 use crate::exception::Exception;
 use crate::mode::ModeKey;
 use crate::state::SegmentIndex;
-use blocks::{Block, BlockCache, BlockId, InterpOp, Link};
+use blocks::{Block, BlockCache, BlockId, InterpOp};
 use rx86_softmmu::{Access, Target};
 use tier::{HotTier, NoTier};
 use unsettled::UnsettledPages;
@@ -28,6 +28,9 @@ const READ_BYTES: usize = 256;
 pub struct Interpreter<T = NoTier> {
     cpu: Cpu,
     blocks: BlockCache,
+    /// Memory for the next block that is decoded: its bytes, and what it executes.
+    page: Vec<u8>,
+    ops: Vec<InterpOp>,
     /// The block executed last, if RIP is where it led.
     last: Option<BlockId>,
     unsettled: UnsettledPages,
@@ -53,6 +56,8 @@ impl<T: HotTier> Interpreter<T> {
         Self {
             cpu,
             blocks: BlockCache::new(),
+            page: Vec::new(),
+            ops: Vec::new(),
             last: None,
             unsettled: UnsettledPages::default(),
             stepping: false,
@@ -118,7 +123,8 @@ impl<T: HotTier> Interpreter<T> {
         self.last = Some(id);
         let cpu = &mut self.cpu;
         let Some(block) = self.blocks.get(id) else { return Ok(()) };
-        cpu.block_limit = block.ops.len();
+        let ops = self.blocks.ops(block);
+        cpu.block_limit = ops.len();
         if EXACT {
             let left = end.saturating_sub(cpu.stats.instructions);
             if left == 0 {
@@ -128,7 +134,7 @@ impl<T: HotTier> Interpreter<T> {
         }
         cpu.stats.blocks_executed += 1;
         let mut done = 0;
-        while let Some(InterpOp { run, op }) = block.ops.get(done) {
+        while let Some(InterpOp { run, op }) = ops.get(done) {
             let next = cpu.state.rip().wrapping_add(u64::from(op.length));
             cpu.state.set_rip(next);
             if let Err(exception) = run(cpu, op) {
@@ -235,22 +241,12 @@ impl<T: HotTier> Interpreter<T> {
         }
         let mode = self.cpu.mode();
         let to_page_end = 0x1000 - (target.gpa as usize & 0xfff);
-        let mut page = Vec::with_capacity(READ_BYTES);
+        let mut page = std::mem::take(&mut self.page);
         self.fetch_page(&target, to_page_end.min(READ_BYTES), &mut page);
-        let mut block = Block {
-            gpa: target.gpa,
-            tail_page: None,
-            length_bytes: 0,
-            mode,
-            ops: Box::default(),
-            heat: 0,
-            ask_at: self.tier.threshold(),
-            serial: 0,
-            links: [Link::NONE; 2],
-            targets: Vec::new(),
-            translation: self.known_translation(target.gpa, mode),
-        };
-        let mut ops = Vec::with_capacity(8);
+        let translation = self.known_translation(target.gpa, mode);
+        let mut block = Block::new(target.gpa, mode, self.tier.threshold(), translation);
+        let mut ops = std::mem::take(&mut self.ops);
+        ops.clear();
         let mut at = 0;
         let mut decoding = Decoding::new(&page, mode, &self.cpu.model);
         while ops.len() < MAX_BLOCK_OPS {
@@ -283,12 +279,13 @@ impl<T: HotTier> Interpreter<T> {
                 break;
             }
         }
-        block.ops = ops.into_boxed_slice();
         self.cpu.stats.blocks_decoded += 1;
         for (gpa, bytes) in block.pieces() {
             self.cpu.code_map.add(gpa, bytes);
         }
-        Ok(self.blocks.insert(block))
+        let id = self.blocks.insert(block, &ops);
+        (self.page, self.ops) = (page, ops);
+        Ok(id)
     }
 
     /// So many bytes from `target`, within its page. Stores to the page are noticed from before they are read.
@@ -296,6 +293,7 @@ impl<T: HotTier> Interpreter<T> {
         if self.cpu.code_map.open_page(target.gpa) {
             self.mark_code(target.gpa);
         }
+        page.clear();
         page.resize(bytes, 0xff);
         if self.unsettled.has(target.gpa) {
             // The new block is made of the same bytes as those that are there.

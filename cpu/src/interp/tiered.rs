@@ -134,8 +134,9 @@ impl CodeView for View<'_> {
             bytes.resize(start + length as usize, 0);
             self.cpu.mmu.memory().read(gpa, &mut bytes[start..]).ok()?;
         }
-        let last = block.ops.last()?.op;
-        let (tail_page, instructions, heat) = (block.tail_page, block.ops.len(), block.heat);
+        let ops = self.blocks.ops(block);
+        let last = ops.last()?.op;
+        let (tail_page, instructions, heat) = (block.tail_page, ops.len(), block.heat);
         Some(HotBlock { gpa, tail_page, bytes, instructions, last, heat })
     }
 

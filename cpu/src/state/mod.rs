@@ -94,11 +94,12 @@ pub struct Msrs {
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Vcpu {
+    /// RFLAGS, its arithmetic part kept as the values that define it. Before the registers, so that those in use and these are
+    /// within a byte's reach of one address.
+    pub flags: Flags,
     /// Slots 0 to 15: general registers in encoding order. Slot 16: RIP. Slot 17: always zero. The rest is unused and
     /// makes a masked index safe.
     pub regs: [u64; REG_SLOTS],
-    /// RFLAGS, its arithmetic part kept as the values that define it.
-    pub flags: Flags,
     /// ES, CS, SS, DS, FS, GS, in encoding order.
     pub segments: [Segment; 6],
     /// LDTR.

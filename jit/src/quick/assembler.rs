@@ -99,7 +99,7 @@ impl Assembler {
         self.code.push(byte);
     }
 
-    fn dword(&mut self, value: i32) {
+    pub(super) fn dword(&mut self, value: i32) {
         self.code.extend_from_slice(&value.to_le_bytes());
     }
 
@@ -194,6 +194,20 @@ impl Assembler {
         self.indexed(to, base, index, 0, displacement);
     }
 
+    /// Loads 32 bits, sign-extended.
+    pub(super) fn load_signed(&mut self, to: Reg, base: Reg, displacement: i32) {
+        self.rex(true, to, 0, base, true);
+        self.byte(0x63);
+        self.based(to, base, displacement);
+    }
+
+    /// Loads 32 bits, zero-extended, from `[base + (index << 2)]`.
+    pub(super) fn load_element(&mut self, to: Reg, base: Reg, index: Reg) {
+        self.rex(false, to, index, base, false);
+        self.byte(0x8b);
+        self.indexed(to, base, index, 2, 0);
+    }
+
     fn load_opcode(&mut self, bits: u32) {
         match bits {
             8 => self.code.extend_from_slice(&[0x0f, 0xb6]),
@@ -280,6 +294,13 @@ impl Assembler {
         if small { self.byte(value as u8) } else { self.dword(value) }
     }
 
+    /// `[base + displacement] += from`.
+    pub(super) fn add_to_memory(&mut self, base: Reg, displacement: i32, from: Reg) {
+        self.rex(true, from, 0, base, true);
+        self.byte(0x01);
+        self.based(from, base, displacement);
+    }
+
     /// Flags of `a & b`.
     pub(super) fn test(&mut self, a: Reg, b: Reg) {
         self.rex(true, b, 0, a, true);
@@ -315,6 +336,14 @@ impl Assembler {
         self.registers(to, from);
     }
 
+    /// `to = from` rotated right by `count` (BMI2).
+    pub(super) fn rotate_right(&mut self, to: Reg, from: Reg, count: u8) {
+        self.vex_of_map(3, 3, to, 0, from);
+        self.byte(0xf0);
+        self.registers(to, from);
+        self.byte(count);
+    }
+
     /// `to = high half of RDX * from` (BMI2 MULX with both results in one register).
     pub(super) fn mul_high(&mut self, to: Reg, from: Reg) {
         self.vex(3, to, to, from);
@@ -324,8 +353,13 @@ impl Assembler {
 
     /// A three-byte VEX prefix of map 0F38, W1.
     fn vex(&mut self, prefix: u8, reg: Reg, operand: Reg, rm: Reg) {
+        self.vex_of_map(2, prefix, reg, operand, rm);
+    }
+
+    /// The same of a map (2 for 0F38, 3 for 0F3A).
+    fn vex_of_map(&mut self, map: u8, prefix: u8, reg: Reg, operand: Reg, rm: Reg) {
         self.byte(0xc4);
-        self.byte((!reg >> 3 & 1) << 7 | 1 << 6 | (!rm >> 3 & 1) << 5 | 2);
+        self.byte((!reg >> 3 & 1) << 7 | 1 << 6 | (!rm >> 3 & 1) << 5 | map);
         self.byte(1 << 7 | (!operand & 15) << 3 | prefix);
     }
 
@@ -402,6 +436,16 @@ impl Assembler {
         self.rex(true, a, 0, b, true);
         self.byte(0x87);
         self.registers(a, b);
+    }
+
+    pub(super) fn call(&mut self, label: Label) {
+        self.byte(0xe8);
+        self.distance(label);
+    }
+
+    pub(super) fn pop(&mut self, reg: Reg) {
+        self.rex(false, 0, 0, reg, false);
+        self.byte(0x58 | reg & 7);
     }
 
     pub(super) fn jump(&mut self, label: Label) {

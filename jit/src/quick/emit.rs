@@ -4,7 +4,7 @@ use super::assembler::*;
 use super::ir::{Ending, Listing, NONE, Opcode, Operation, Value};
 use super::liveness::Liveness;
 use super::registers::{OutOfPlaces, Registers, STATE, TEMPORARY, slot_offset, store};
-use super::stubs::{Stub, Stubs, TLB};
+use super::stubs::{MAX_NODE_INSTRUCTIONS, Stub, Stubs, TLB};
 use crate::access::Request;
 use crate::context::Call;
 use rx86_softmmu::TlbEntry;
@@ -69,15 +69,25 @@ impl Emitter {
     }
 
     /// Writes a node, whose label is here. `heat` is the number of its counter.
-    pub(super) fn node(&mut self, listing: &Listing, heat: u32, edges: Edges) -> Result<(), OutOfPlaces> {
+    /// It is the `first` of the region or of a loop if what leads to it may be written behind it.
+    pub(super) fn node(
+        &mut self,
+        listing: &Listing,
+        heat: u32,
+        first: bool,
+        edges: Edges,
+    ) -> Result<(), OutOfPlaces> {
         self.instructions = listing.starts.len() - 1;
+        if self.instructions > MAX_NODE_INSTRUCTIONS {
+            return Err(OutOfPlaces);
+        }
         self.exits.clear();
         self.exits.resize(listing.starts.len(), None);
         self.registers.begin_node(listing.operations.len());
         self.liveness.analyze(listing);
         let hot = self.asm.label();
-        self.stubs.count(&mut self.asm, heat, hot, self.instructions);
-        self.stubs.add(Stub::Hot { label: hot, offset: listing.starts[0], heat });
+        self.stubs.count(&mut self.asm, heat, hot, self.instructions, first);
+        self.stubs.add(Stub::Hot { label: hot, offset: listing.starts[0] as i32, heat });
         if listing.floating {
             self.require_mxcsr(listing);
         }
@@ -388,14 +398,12 @@ impl Emitter {
         let Operation { a, constant, c: instruction, .. } = *operation;
         let request = Request::decode(constant);
         let linear = self.operand(here, a)?;
-        let exit = self.exit(here.listing, instruction);
         let to = self.fresh(here)?;
         let entry_bits = size_of::<TlbEntry>().trailing_zeros() as u8;
         let tag_offset =
             if request.for_writes { offset_of!(TlbEntry, write) } else { offset_of!(TlbEntry, read) };
         let (slow, back) = (self.asm.label(), self.asm.label());
-        self.asm.mov(to, linear);
-        self.asm.shift(Shift::Right, to, 12 - entry_bits);
+        self.asm.rotate_right(to, linear, 12 - entry_bits);
         self.asm.alu_constant(Alu::And, 32, to, ((SETS - 1) * size_of::<TlbEntry>()) as i32);
         self.asm.load_indexed(TEMPORARY, TLB, to, tag_offset as i32);
         self.asm.alu(Alu::Xor, 64, TEMPORARY, linear);
@@ -404,7 +412,9 @@ impl Emitter {
         self.asm.load_indexed(to, TLB, to, offset_of!(TlbEntry, addend) as i32);
         self.asm.alu(Alu::Add, 64, to, linear);
         self.asm.bind(back);
-        self.stubs.add(Stub::SlowAccess { label: slow, back, linear, request: constant, to, exit });
+        let at = usize::from(instruction);
+        let (offset, undo) = (here.listing.starts[at] as i32, (self.instructions - at) as i32);
+        self.stubs.add(Stub::SlowAccess { label: slow, back, linear, request: constant, to, offset, undo });
         Ok(())
     }
 
@@ -487,8 +497,10 @@ impl Emitter {
     }
 
     fn jump(&mut self, edge: Edge) {
-        let label = self.label_of(edge);
-        self.asm.jump(label);
+        match edge {
+            Edge::Node(label) => self.asm.jump(label),
+            Edge::Out(offset) => self.stubs.leave(&mut self.asm, offset),
+        }
     }
 
     /// Ends the region, and returns its code.

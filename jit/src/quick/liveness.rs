@@ -2,6 +2,8 @@
 
 use super::ir::{Ending, Listing, NONE, Opcode, Value, slot};
 
+const _: () = assert!(slot::COUNT <= 64);
+
 /// For each operation, whether it is emitted, and the last one that uses its result (the listing's length: its end does).
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
@@ -23,19 +25,20 @@ impl Liveness {
             Ending::Branch { condition, .. } => self.note_condition(listing, condition, count),
             Ending::Next | Ending::Offset(_) | Ending::Interpret => {}
         }
-        let mut replaced = [false; slot::COUNT];
+        // Bit n: slot n.
+        let mut replaced = 0u64;
         for at in (0..count).rev() {
             let operation = &listing.operations[at];
             let opcode = operation.opcode;
             if opcode.may_leave() {
-                replaced = [false; slot::COUNT];
+                replaced = 0;
                 self.live[at] = true;
             }
             match opcode {
                 Opcode::Store | Opcode::VectorStore => self.live[at] = true,
                 Opcode::Set => {
-                    let slot = operation.constant as usize;
-                    self.live[at] = !std::mem::replace(&mut replaced[slot], true);
+                    self.live[at] = replaced >> operation.constant & 1 == 0;
+                    replaced |= 1 << operation.constant;
                 }
                 _ => self.live[at] |= operation.is_floating(),
             }

@@ -36,12 +36,21 @@ use rx86_cpu::mode::ModeKey;
 pub(crate) struct QuickCompiler {
     recorder: Recorder,
     emitter: Emitter,
+    /// Where the nodes of a region begin.
+    labels: Vec<Label>,
+    /// For each node whether it is the region's first, or something that leads to it is written behind it.
+    firsts: Vec<bool>,
 }
 
 impl QuickCompiler {
     /// None on hosts whose instructions it does not know, or that lack some of those.
     pub(crate) fn for_host() -> Option<Self> {
-        Self::is_host_known().then(|| Self { recorder: Recorder::new(), emitter: Emitter::new() })
+        Self::is_host_known().then(|| Self {
+            recorder: Recorder::new(),
+            emitter: Emitter::new(),
+            labels: Vec::new(),
+            firsts: Vec::new(),
+        })
     }
 
     /// Whether this is an x86-64 host of level v3, which passes arguments as on Unix.
@@ -73,10 +82,12 @@ impl QuickCompiler {
         let order = region.order();
         self.recorder.begin_region();
         self.emitter.begin_region();
-        let labels: Vec<_> = region.nodes.iter().map(|_| self.emitter.asm.label()).collect();
+        self.labels.clear();
+        self.labels.extend(region.nodes.iter().map(|_| self.emitter.asm.label()));
         let mut calls = Vec::new();
         let mut read_anew = Vec::new();
         let mut instructions = 0;
+        self.note_firsts(region, &order);
         for (position, &number) in order.iter().enumerate() {
             let node = &region.nodes[number];
             let failure = self.record(node, mode, model, &mut calls, &mut read_anew);
@@ -85,9 +96,10 @@ impl QuickCompiler {
                 return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
             }
             instructions += done;
-            let edges = self.edges(region, node, &labels, order.get(position + 1));
-            self.emitter.asm.bind(labels[number]);
-            let written = self.emitter.node(&self.recorder.listing, heats[number], edges);
+            let edges = self.edges(region, node, order.get(position + 1));
+            self.emitter.asm.bind(self.labels[number]);
+            let written =
+                self.emitter.node(&self.recorder.listing, heats[number], self.firsts[number], edges);
             written.map_err(|_| CompileError::Codegen { instructions, why: "too many values".to_owned() })?;
         }
         Ok(Translation {
@@ -102,8 +114,28 @@ impl QuickCompiler {
         })
     }
 
+    /// Fills in `firsts` for nodes that are written in this order.
+    fn note_firsts(&mut self, region: &Region, order: &[usize]) {
+        self.firsts.clear();
+        self.firsts.resize(region.nodes.len(), false);
+        self.firsts[0] = true;
+        let mut is_written = 0u128;
+        for &number in order {
+            is_written |= 1 << number;
+            let successors = &region.nodes[number].successors;
+            for next in [successors.next, successors.target].into_iter().flatten() {
+                self.firsts[next] |= is_written >> next & 1 != 0;
+            }
+        }
+    }
+
+    /// The code of a translation that is not needed any more: its memory is that of the next one's.
+    pub(crate) fn take_back(&mut self, code: Vec<u8>) {
+        self.emitter.asm.code = code;
+    }
+
     /// Where the edges of the listed node lead, whose follower in the code is `following`.
-    fn edges(&self, region: &Region, node: &Node, labels: &[Label], following: Option<&usize>) -> Edges {
+    fn edges(&self, region: &Region, node: &Node, following: Option<&usize>) -> Edges {
         let listing = &self.recorder.listing;
         let behind = listing.starts[listing.starts.len() - 1];
         let target = match listing.ending {
@@ -115,7 +147,7 @@ impl QuickCompiler {
             successor.filter(|&successor| region.nodes[successor].offset == offset)
         };
         let edge = |successor: Option<usize>, offset: i64| match node_at(successor, offset) {
-            Some(node) => Edge::Node(labels[node]),
+            Some(node) => Edge::Node(self.labels[node]),
             None => Edge::Out(offset),
         };
         let next = node_at(node.successors.next, behind);

@@ -8,8 +8,11 @@ use crate::vector::vector_offset;
 use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
 use std::mem::offset_of;
 
-/// Holds the `Vcpu` while translated code executes.
+/// Holds the address `STATE_BIAS` bytes into the `Vcpu` while translated code executes.
 pub(super) const STATE: Reg = RBX;
+
+/// What of the state is used most, flags, registers and RIP, is then within the reach of 8-bit displacements.
+pub(super) const STATE_BIAS: i32 = 128;
 
 /// Holds no value from one operation to the next.
 pub(super) const TEMPORARY: Reg = R11;
@@ -61,6 +64,8 @@ const NO_REG: Reg = u8::MAX;
 pub(super) struct Registers {
     /// What each register holds.
     holds: [Value; 32],
+    /// The registers that hold nothing.
+    free: u32,
     /// In which register each value is.
     place: Vec<Reg>,
     home: Vec<Home>,
@@ -69,7 +74,7 @@ pub(super) struct Registers {
     spilled: [Value; SPILLS + VECTOR_SPILLS],
 }
 
-/// The offset of a slot in `Vcpu`.
+/// The offset of a slot from `STATE`.
 pub(super) fn slot_offset(number: u8) -> i32 {
     let base = |segment: usize| {
         offset_of!(Vcpu, segments) + segment * size_of::<Segment>() + offset_of!(Segment, base)
@@ -85,7 +90,7 @@ pub(super) fn slot_offset(number: u8) -> i32 {
         }
         _ => register_offset(usize::from(number)),
     };
-    offset as i32
+    offset as i32 - STATE_BIAS
 }
 
 /// Loads a value from its home.
@@ -110,6 +115,7 @@ impl Registers {
     pub(super) fn new() -> Self {
         Self {
             holds: [NONE; 32],
+            free: ALLOCATABLE | VECTORS,
             place: Vec::new(),
             home: Vec::new(),
             owner: [NONE; slot::COUNT],
@@ -129,6 +135,7 @@ impl Registers {
     /// No value is needed any more.
     pub(super) fn forget(&mut self) {
         self.holds = [NONE; 32];
+        self.free = ALLOCATABLE | VECTORS;
         self.owner = [NONE; slot::COUNT];
         self.spilled = [NONE; SPILLS + VECTOR_SPILLS];
     }
@@ -150,16 +157,16 @@ impl Registers {
     ) -> Result<Reg, OutOfPlaces> {
         let all = if listing.is_vector(value) { VECTORS } else { ALLOCATABLE };
         let candidates = all & !locked;
-        let free = (0..32).find(|&reg| candidates >> reg & 1 != 0 && self.holds[usize::from(reg)] == NONE);
-        let reg = match free {
-            Some(reg) => reg,
-            None => self.evict(asm, liveness, listing, candidates)?,
+        let reg = match self.free & candidates {
+            0 => self.evict(asm, liveness, listing, candidates)?,
+            free => free.trailing_zeros() as Reg,
         };
         self.put(value, reg);
         Ok(reg)
     }
 
     fn put(&mut self, value: Value, reg: Reg) {
+        self.free &= !(1 << reg);
         self.holds[usize::from(reg)] = value;
         self.place[usize::from(value)] = reg;
     }
@@ -232,9 +239,10 @@ impl Registers {
     /// `value` is not needed any more.
     pub(super) fn release(&mut self, value: Value) {
         let at = usize::from(value);
-        if self.place[at] != NO_REG {
-            self.holds[usize::from(self.place[at])] = NONE;
-            self.place[at] = NO_REG;
+        let reg = std::mem::replace(&mut self.place[at], NO_REG);
+        if reg != NO_REG {
+            self.free |= 1 << reg;
+            self.holds[usize::from(reg)] = NONE;
         }
         if let Home::Spill(spill) = self.home[at] {
             self.spilled[usize::from(spill)] = NONE;

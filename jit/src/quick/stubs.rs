@@ -2,7 +2,7 @@
 
 use super::assembler::*;
 use super::ir::slot;
-use super::registers::{SPILL_BYTES, STATE, TEMPORARY, slot_offset};
+use super::registers::{SPILL_BYTES, STATE, STATE_BIAS, TEMPORARY, slot_offset};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
 use std::mem::offset_of;
@@ -27,9 +27,9 @@ pub(super) enum Stub {
     /// Leaves before an instruction, which the interpreter executes; `undo` instructions have been counted too early.
     Exit { label: Label, offset: i64, undo: i32 },
     /// As `Leave`, when the budget is spent or the node's counter is.
-    Hot { label: Label, offset: i64, heat: u32 },
-    /// Asks for the host address of `linear`, for `to`.
-    SlowAccess { label: Label, back: Label, linear: Reg, request: u64, to: Reg, exit: Label },
+    Hot { label: Label, offset: i32, heat: u32 },
+    /// Asks for the host address of `linear`, for `to`; if there is none, leaves as `Exit`.
+    SlowAccess { label: Label, back: Label, linear: Reg, request: u64, to: Reg, offset: i32, undo: i32 },
     /// Makes MXCSR the guest's.
     LoadMxcsr { label: Label, back: Label, exit: Label },
     /// A function has not just done its instruction. `undo` counts that one.
@@ -50,7 +50,18 @@ struct Common {
     /// Returns RAX.
     leave: Label,
     interpret: Label,
+    /// What the stubs go through that have these names. Those of `Hot` and `SlowAccess` are called, and find behind the call
+    /// what the stub has to say: few bytes for each of many places that are seldom come to.
+    hot: Label,
+    slow_access: Label,
+    not_done: Label,
 }
+
+/// Where in `SlowAccess`'s first doubleword, above the request's bits, the count of instructions to undo is.
+const UNDO_SHIFT: u8 = 19;
+
+/// The most instructions of a node, so that the count has room there.
+pub(super) const MAX_NODE_INSTRUCTIONS: usize = (1 << (32 - UNDO_SHIFT)) - 1;
 
 fn field(offset: usize) -> i32 {
     offset as i32
@@ -71,6 +82,9 @@ impl Stubs {
             dispatch: asm.label(),
             leave: asm.label(),
             interpret: asm.label(),
+            hot: asm.label(),
+            slow_access: asm.label(),
+            not_done: asm.label(),
         })
     }
 
@@ -85,17 +99,28 @@ impl Stubs {
         asm.mov(CONTEXT, RDI);
         asm.store(64, CONTEXT, field(offset_of!(JitContext, calls)), RSI);
         asm.load(64, STATE, CONTEXT, field(offset_of!(JitContext, state)));
+        asm.alu_constant(Alu::Sub, 64, STATE, -STATE_BIAS);
         asm.load(64, TLB, CONTEXT, field(offset_of!(JitContext, tlb)));
         asm.load(64, HEATS, CONTEXT, field(offset_of!(JitContext, heats)));
         asm.load(64, REMAINING, CONTEXT, field(offset_of!(JitContext, remaining)));
     }
 
-    /// The head of a node: counts it and its instructions, and looks at the budget.
-    pub(super) fn count(&mut self, asm: &mut Assembler, heat: u32, hot: Label, instructions: usize) {
+    /// The head of a node: counts it and its instructions, and looks at the budget if it is the `first` of a loop or of the
+    /// region.
+    pub(super) fn count(
+        &mut self,
+        asm: &mut Assembler,
+        heat: u32,
+        hot: Label,
+        instructions: usize,
+        first: bool,
+    ) {
         asm.alu_memory(Alu::Sub, 32, HEATS, 4 * heat as i32, 1);
         asm.jump_if(condition::SIGN, hot);
-        asm.alu_constant(Alu::Cmp, 64, REMAINING, 0);
-        asm.jump_if(condition::LESS_OR_EQUAL, hot);
+        if first {
+            asm.alu_constant(Alu::Cmp, 64, REMAINING, 0);
+            asm.jump_if(condition::LESS_OR_EQUAL, hot);
+        }
         asm.alu_constant(Alu::Sub, 64, REMAINING, instructions as i32);
     }
 
@@ -143,17 +168,37 @@ impl Stubs {
         }
     }
 
+    /// Goes on in another translation, or returns, at `offset` from the region's first byte.
+    pub(super) fn leave(&mut self, asm: &mut Assembler, offset: i64) {
+        self.set_rip(asm, offset);
+        let dispatch = self.dispatch(asm);
+        asm.jump(dispatch);
+    }
+
     /// Writes all that waits.
     pub(super) fn emit(&mut self, asm: &mut Assembler) {
         let common = self.common(asm);
+        let (mut accesses, mut calls) = (false, false);
         for stub in std::mem::take(&mut self.waiting) {
+            match stub {
+                Stub::SlowAccess { .. } => accesses = true,
+                Stub::NotDone { .. } => calls = true,
+                _ => {}
+            }
             self.stub(asm, stub, common);
+        }
+        self.hot(asm, common);
+        if calls {
+            self.not_done(asm, common);
         }
         asm.bind(common.dispatch);
         asm.store(64, CONTEXT, field(offset_of!(JitContext, remaining)), REMAINING);
         asm.alu_constant(Alu::Add, 64, RSP, FRAME);
         asm.mov(RDI, CONTEXT);
         asm.jump_memory(RDI, field(offset_of!(JitContext, dispatch)));
+        if accesses {
+            self.slow_access(asm, common);
+        }
         asm.bind(common.interpret);
         asm.mov_constant(RAX, LeaveKind::Interpret as u64);
         asm.bind(common.leave);
@@ -162,12 +207,65 @@ impl Stubs {
         asm.ret();
     }
 
+    /// What `Hot` calls, with the offset and the counter's number behind the call.
+    fn hot(&mut self, asm: &mut Assembler, common: Common) {
+        asm.bind(common.hot);
+        asm.pop(TEMPORARY);
+        asm.load_signed(RAX, TEMPORARY, 0);
+        asm.add_to_memory(STATE, slot_offset(slot::RIP), RAX);
+        asm.load(32, RAX, TEMPORARY, 4);
+        asm.load_element(RCX, HEATS, RAX);
+        // Spent is the counter only if it has come to -1: a lower one says that there is another translation.
+        asm.alu_constant(Alu::Cmp, 32, RCX, 0);
+        asm.jump_if(condition::GREATER_OR_EQUAL, common.dispatch);
+        asm.alu_constant(Alu::Cmp, 32, RCX, TAKEN_OVER);
+        asm.jump_if(condition::LESS, common.dispatch);
+        asm.store(64, CONTEXT, field(offset_of!(JitContext, hot)), RAX);
+        asm.mov_constant(RAX, LeaveKind::Hot as u64);
+        asm.jump(common.leave);
+    }
+
+    /// What `SlowAccess` calls, with the request and the way out behind the call: returns the host address in `TEMPORARY` and
+    /// preserves all other registers, or leaves.
+    fn slow_access(&mut self, asm: &mut Assembler, common: Common) {
+        let refused = asm.label();
+        asm.bind(common.slow_access);
+        asm.load(64, TEMPORARY, RSP, 0);
+        asm.load(32, TEMPORARY, TEMPORARY, 0);
+        asm.store(64, CONTEXT, field(offset_of!(JitContext, access)), TEMPORARY);
+        asm.alu_constant(Alu::Sub, 64, RSP, 8);
+        asm.exchange(RDI, CONTEXT);
+        asm.call_memory(RDI, field(offset_of!(JitContext, slow_access)));
+        asm.exchange(RDI, CONTEXT);
+        asm.alu_constant(Alu::Add, 64, RSP, 8);
+        asm.load(64, TEMPORARY, CONTEXT, field(offset_of!(JitContext, host)));
+        asm.test(TEMPORARY, TEMPORARY);
+        asm.jump_if(condition::EQUAL, refused);
+        asm.alu_memory(Alu::Add, 64, RSP, 0, 8);
+        asm.ret();
+        asm.bind(refused);
+        asm.pop(TEMPORARY);
+        asm.load_signed(RAX, TEMPORARY, 4);
+        asm.add_to_memory(STATE, slot_offset(slot::RIP), RAX);
+        asm.load(32, RAX, TEMPORARY, 0);
+        asm.shift(Shift::Right, RAX, UNDO_SHIFT);
+        asm.alu(Alu::Add, 64, REMAINING, RAX);
+    }
+
+    /// What `NotDone` goes on with.
+    fn not_done(&mut self, asm: &mut Assembler, common: Common) {
+        asm.bind(common.not_done);
+        asm.alu_constant(Alu::Cmp, 64, RAX, RAISED as i32);
+        asm.mov_constant(RAX, LeaveKind::Exception as u64);
+        asm.jump_if(condition::EQUAL, common.leave);
+        asm.alu_constant(Alu::Sub, 64, REMAINING, 1);
+    }
+
     fn stub(&mut self, asm: &mut Assembler, stub: Stub, common: Common) {
         match stub {
             Stub::Leave { label, offset } => {
                 asm.bind(label);
-                self.set_rip(asm, offset);
-                asm.jump(common.dispatch);
+                self.leave(asm, offset);
             }
             Stub::Exit { label, offset, undo } => {
                 asm.bind(label);
@@ -179,29 +277,18 @@ impl Stubs {
             }
             Stub::Hot { label, offset, heat } => {
                 asm.bind(label);
-                self.set_rip(asm, offset);
-                // Spent is the counter only if it has come to -1: a lower one says that there is another translation.
-                asm.load(32, RAX, HEATS, 4 * heat as i32);
-                asm.alu_constant(Alu::Cmp, 32, RAX, 0);
-                asm.jump_if(condition::GREATER_OR_EQUAL, common.dispatch);
-                asm.alu_constant(Alu::Cmp, 32, RAX, TAKEN_OVER);
-                asm.jump_if(condition::LESS, common.dispatch);
-                asm.store_constant(64, CONTEXT, field(offset_of!(JitContext, hot)), heat as i32);
-                asm.mov_constant(RAX, LeaveKind::Hot as u64);
-                asm.jump(common.leave);
+                asm.call(common.hot);
+                asm.dword(offset);
+                asm.dword(heat as i32);
             }
-            Stub::SlowAccess { label, back, linear, request, to, exit } => {
+            Stub::SlowAccess { label, back, linear, request, to, offset, undo } => {
                 asm.bind(label);
                 asm.store(64, CONTEXT, field(offset_of!(JitContext, linear)), linear);
-                asm.store_constant(64, CONTEXT, field(offset_of!(JitContext, access)), request as i32);
-                // It preserves all registers.
-                asm.exchange(RDI, CONTEXT);
-                asm.call_memory(RDI, field(offset_of!(JitContext, slow_access)));
-                asm.exchange(RDI, CONTEXT);
-                asm.load(64, to, CONTEXT, field(offset_of!(JitContext, host)));
-                asm.test(to, to);
-                asm.jump_if(condition::NOT_EQUAL, back);
-                asm.jump(exit);
+                asm.call(common.slow_access);
+                asm.dword(request as i32 | undo << UNDO_SHIFT);
+                asm.dword(offset);
+                asm.mov(to, TEMPORARY);
+                asm.jump(back);
             }
             Stub::LoadMxcsr { label, back, exit } => {
                 asm.bind(label);
@@ -214,11 +301,7 @@ impl Stubs {
             Stub::NotDone { label, undo } => {
                 asm.bind(label);
                 asm.alu_constant(Alu::Add, 64, REMAINING, undo);
-                asm.alu_constant(Alu::Cmp, 64, RAX, RAISED as i32);
-                asm.mov_constant(RAX, LeaveKind::Exception as u64);
-                asm.jump_if(condition::EQUAL, common.leave);
-                asm.alu_constant(Alu::Sub, 64, REMAINING, 1);
-                asm.jump(common.dispatch);
+                asm.jump(common.not_done);
             }
         }
     }
