@@ -6,6 +6,7 @@ pub mod demo;
 pub mod diff;
 pub mod escape;
 pub mod exit_status;
+pub mod heap;
 pub mod image;
 pub mod initrd;
 pub mod machine;

@@ -5,10 +5,11 @@ use clap::Parser;
 use rx86::args::{self, BootArgs, Cli, Command};
 use rx86::image::Image;
 use rx86::session::{self, Images};
-use rx86::{demo, diff, exit_status};
+use rx86::{demo, diff, exit_status, heap};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    heap::keep_what_is_freed();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
