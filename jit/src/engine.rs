@@ -399,7 +399,8 @@ impl HotTier for Jit {
         };
         let Some(first) = self.warm(code, mode).block(linear) else { return };
         let heat = first.heat;
-        if self.take_over((gpa, mode), linear, code) {
+        // What it has asked for itself comes by itself.
+        if self.pending.find(gpa, mode).is_none() && self.take_over((gpa, mode), linear, code) {
             return;
         }
         let is_hot = heat >= self.config.threshold;
