@@ -99,10 +99,6 @@ fn map(bytes: u64) -> Result<MmapRaw, MemoryError> {
     let failed = |source| MemoryError::Map { bytes, source };
     let len = usize::try_from(bytes).map_err(|_| failed(std::io::ErrorKind::OutOfMemory.into()))?;
     let mapping = MmapOptions::new().len(len).no_reserve_swap().map_anon().map_err(failed)?;
-    // The host faults, and its processor looks addresses up, once for 2 MiB where it would 512 times. A host that does not
-    // offer that goes on with small pages.
-    #[cfg(target_os = "linux")]
-    let _ = mapping.advise(memmap2::Advice::HugePage);
     let raw = MmapRaw::from(mapping);
     // The TLB keeps addresses as integers and makes pointers from them again.
     raw.as_mut_ptr().expose_provenance();
