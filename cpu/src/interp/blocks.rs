@@ -13,8 +13,8 @@ const JUMP_CACHE_ENTRIES: usize = 16384;
 
 /// Blocks, and operations of these and of blocks that were removed, kept before all are dropped; bounds the host memory that
 /// decoded code takes.
-const MAX_BLOCKS: usize = 96 * 1024;
-const MAX_OPS: usize = 640 * 1024;
+const MAX_BLOCKS: usize = 64 * 1024;
+const MAX_OPS: usize = 400 * 1024;
 
 /// Targets remembered of an indirect jump.
 const MAX_TARGETS: usize = 24;
