@@ -15,42 +15,24 @@ const BLOCK: usize = 32;
 const SMALL_BLOCK: usize = 8;
 
 impl Cpu {
-    /// Copies `bytes` from one linear address to another, neither run leaving its page and the destination not within
-    /// `bytes` above the source.
-    pub(crate) fn copy_within_pages(&mut self, from: u64, to: u64, bytes: u64) -> bool {
+    /// Copies `bytes` from one linear address to another, neither run leaving its page, as single moves would from the first
+    /// byte up or, if it `descends`, from the last one down. The destination is not within `bytes` above the source, or below it
+    /// if it `descends`.
+    pub(crate) fn copy_within_pages(&mut self, from: u64, to: u64, bytes: u64, descends: bool) -> bool {
         let (Some(source), Some(target)) =
             (self.mmu.host_for_read(from, bytes), self.mmu.host_for_write(to, bytes))
         else {
             return false;
         };
-        let distance = (target as usize).wrapping_sub(source as usize);
-        if distance < bytes as usize {
+        let (behind, ahead) =
+            if descends { (target as usize, source as usize) } else { (source as usize, target as usize) };
+        if ahead.wrapping_sub(behind) < bytes as usize {
             // Two linear addresses of one physical page may overlap where the linear addresses do not.
             return false;
         }
         before_store();
-        // SAFETY: both addresses are guest RAM with `bytes` left in their pages; `copy` allows an overlap, and with the
-        // target below or beyond the source it does what ascending single moves would do.
-        unsafe { std::ptr::copy(source, target, bytes as usize) };
-        after_load();
-        true
-    }
-
-    /// The same from the last byte down: the destination is not within `bytes` below the source.
-    pub(crate) fn copy_down_within_pages(&mut self, from: u64, to: u64, bytes: u64) -> bool {
-        let (Some(source), Some(target)) =
-            (self.mmu.host_for_read(from, bytes), self.mmu.host_for_write(to, bytes))
-        else {
-            return false;
-        };
-        let distance = (source as usize).wrapping_sub(target as usize);
-        if distance < bytes as usize {
-            // As above.
-            return false;
-        }
-        before_store();
-        // SAFETY: both addresses are guest RAM with `bytes` left in their pages; `copy` allows an overlap, and with the
-        // target above or far below the source it does what descending single moves would do.
+        // SAFETY: both addresses are guest RAM with `bytes` left in their pages; `copy` allows an overlap, and where the target
+        // is not that near on the side that it moves to, it does what single moves would do.
         unsafe { std::ptr::copy(source, target, bytes as usize) };
         after_load();
         true
@@ -296,6 +278,6 @@ mod tests {
         assert!(!cpu.fill_within_page::<W64>(FIRST + 8, 0, 512));
         assert_eq!(cpu.scan_within_page::<W8>(FIRST + 1, 0, true, 4096), None);
         assert_eq!(cpu.compare_within_pages::<W8>(FIRST, SECOND + 1, true, 4096), None);
-        assert!(!cpu.copy_within_pages(FIRST, SECOND + 1, 4096));
+        assert!(!cpu.copy_within_pages(FIRST, SECOND + 1, 4096, false));
     }
 }

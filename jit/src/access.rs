@@ -140,8 +140,7 @@ impl Lookups {
 
     /// What a look for the current instruction's access is for.
     fn group(&self, access: &Access) -> Group {
-        let group = self.groups.group(self.node, self.instruction);
-        group.unwrap_or_else(|| Group::of(access))
+        self.groups.group(self.node, self.instruction, access)
     }
 
     fn add(&mut self, access: &Access, group: Group, host: Value) {

@@ -78,9 +78,8 @@ impl Groups {
         if self.reach == Reach::Region { self.dominators.immediate(node) } else { None }
     }
 
-    /// What a look into the TLB for the access of this instruction is for.
-    pub(crate) fn group(&self, node: usize, instruction: usize) -> Option<Group> {
-        let access = self.access(node, instruction)?;
+    /// What a look into the TLB for `access`, that of this instruction, is for.
+    pub(crate) fn group(&self, node: usize, instruction: usize, access: &Access) -> Group {
         let limit = self.limits.iter().find(|limit| limit.0 == access.at);
         let reach = limit.map_or(self.reach, |limit| limit.1.min(self.reach));
         let mut group = Group::of(access);
@@ -94,13 +93,12 @@ impl Groups {
                 self.accesses.of_node(led_to).for_each(|(_, other)| group.take(access, other));
             }
         }
-        Some(group)
+        group
     }
 }
 
 impl Group {
-    /// That of one access.
-    pub(crate) fn of(access: &Access) -> Self {
+    fn of(access: &Access) -> Self {
         let &Access { offset, bytes, writes, .. } = access;
         Self { first: offset, end: offset + bytes, writes, is_shared: false }
     }
@@ -137,11 +135,15 @@ mod tests {
         Groups::of(&region, Accesses::of(&region), None, reach)
     }
 
+    fn look(groups: &Groups, node: usize, instruction: usize) -> Option<Group> {
+        groups.access(node, instruction).map(|access| groups.group(node, instruction, access))
+    }
+
     /// What the looks of the only node's instructions are for: the first byte and the one behind the last.
     fn spans(build: Build) -> Vec<Option<(i64, i64)>> {
         let groups = groups(&[(build, None, None)], Reach::Node);
         let span = |group: Group| (group.first, group.end);
-        (0..groups.accesses.instructions(0)).map(|number| groups.group(0, number).map(span)).collect()
+        (0..groups.accesses.instructions(0)).map(|number| look(&groups, 0, number).map(span)).collect()
     }
 
     #[test]
@@ -171,7 +173,17 @@ mod tests {
             a.mov(qword_ptr(rsp), rsi)?;
             a.call(0x1000)
         });
-        assert_eq!(found[0], Some((-48, 0)));
+        let first_and_end = |end: i64| Some((-48, end));
+        let expected = [
+            first_and_end(0),
+            None,
+            first_and_end(-8),
+            None,
+            first_and_end(-24),
+            first_and_end(-32),
+            first_and_end(-40),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -204,8 +216,8 @@ mod tests {
             (|a| a.mov(rax, qword_ptr(rdi + 24)), None, None),
         ];
         let found = groups(&nodes, Reach::Region);
-        assert_eq!(found.group(0, 0), Some(Group { first: 0, end: 24, writes: true, is_shared: true }));
-        assert_eq!(found.group(3, 0), Some(Group { first: 24, end: 32, writes: false, is_shared: false }));
+        assert_eq!(look(&found, 0, 0), Some(Group { first: 0, end: 24, writes: true, is_shared: true }));
+        assert_eq!(look(&found, 3, 0), Some(Group { first: 24, end: 32, writes: false, is_shared: false }));
         assert_eq!(found.before(3), Some(0));
         assert_eq!(groups(&nodes, Reach::Node).before(3), None);
     }
@@ -227,8 +239,8 @@ mod tests {
         ];
         let found = groups(&nodes, Reach::Region);
         let first = Group { first: 0, end: 8, writes: false, is_shared: false };
-        assert_eq!(found.group(0, 0), Some(first));
-        assert_eq!(found.group(1, 0), Some(Group { first: 8, end: 16, ..first }));
-        assert_eq!(found.group(1, 1), Some(Group { first: 0, end: 16, writes: true, is_shared: true }));
+        assert_eq!(look(&found, 0, 0), Some(first));
+        assert_eq!(look(&found, 1, 0), Some(Group { first: 8, end: 16, ..first }));
+        assert_eq!(look(&found, 1, 1), Some(Group { first: 0, end: 16, writes: true, is_shared: true }));
     }
 }

@@ -15,13 +15,11 @@ impl Region {
     /// Makes nodes end where others of the same chain of calls (`chains`, for each node) begin. If `peels`, a loop stays in the
     /// code before it once more: what that has looked up, the loop need not.
     pub(crate) fn end_where_others_begin(&mut self, chains: &[usize], peels: bool) {
-        let dominators = peels.then(|| Dominators::of(self));
-        let predecessors = self.predecessors();
+        let ways = peels.then(|| (Dominators::of(self), self.predecessors()));
         let is_loop = |node: usize| {
-            let goes_back = |dominators: &Dominators| {
+            ways.as_ref().is_some_and(|(dominators, predecessors)| {
                 predecessors[node].iter().any(|&from| dominators.dominates(node, from))
-            };
-            dominators.as_ref().is_some_and(goes_back)
+            })
         };
         let cut_of = |node: usize| {
             let others = (0..chains.len()).filter(|&other| chains[other] == chains[node]);

@@ -122,7 +122,7 @@ impl Movs {
         }
         let bytes = count * W::BYTES;
         let first = bytes - W::BYTES;
-        if !cpu.copy_down_within_pages(from.wrapping_sub(first), to.wrapping_sub(first), bytes) {
+        if !cpu.copy_within_pages(from.wrapping_sub(first), to.wrapping_sub(first), bytes, true) {
             return 0;
         }
         cpu.advance_string(reg::RSI, op, bytes.wrapping_neg());
@@ -157,7 +157,7 @@ impl Element for Movs {
         let distance = to.wrapping_sub(from);
         let count = if distance < count * W::BYTES { distance / W::BYTES } else { count };
         let bytes = count * W::BYTES;
-        if count < 2 || !cpu.copy_within_pages(from, to, bytes) {
+        if count < 2 || !cpu.copy_within_pages(from, to, bytes, false) {
             return 0;
         }
         cpu.advance_string(reg::RSI, op, bytes);
