@@ -272,18 +272,20 @@ impl Translator<'_> {
         let (entry, hit) = self.compare_entry(self.tlb, linear, request);
         let [fast, slow, found] = [(); 3].map(|()| self.builder.create_block());
         self.builder.set_cold_block(slow);
-        let host = self.builder.append_block_param(found, I64);
+        let addend = self.builder.append_block_param(found, I64);
         self.builder.ins().brif(hit, fast, &[], slow, &[]);
         self.builder.switch_to_block(slow);
         let address = self.find_slowly(linear, request);
-        self.builder.ins().jump(found, &[address.into()]);
+        let distance = self.builder.ins().isub(address, linear);
+        self.builder.ins().jump(found, &[distance.into()]);
         self.builder.switch_to_block(fast);
         let addend_offset = offset_of!(TlbEntry, addend) as i32;
-        let addend = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
-        let address = self.builder.ins().iadd(linear, addend);
-        self.builder.ins().jump(found, &[address.into()]);
+        let distance = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
+        self.builder.ins().jump(found, &[distance.into()]);
         self.builder.switch_to_block(found);
-        host
+        // In another block than the load, so that it becomes part of the access's address rather than an instruction with a
+        // load: the way from the address to the data is two cycles shorter.
+        self.builder.ins().iadd(linear, addend)
     }
 
     /// The entry of the TLB at `tlb` that would know `linear`, and whether it does.
