@@ -5,6 +5,7 @@ use crate::context::JitContext;
 use crate::groups::{Group, Groups};
 use crate::symbols::{Access, Key};
 use crate::translator::Translator;
+use crate::vector::aligned::Aligned;
 use crate::window::StackWindow;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
@@ -86,8 +87,10 @@ pub(crate) struct Lookups {
     node: usize,
     instruction: usize,
     known: Vec<Known>,
+    /// The addresses that are known to be aligned.
+    pub(crate) aligned: Aligned,
     /// What was known at the ends of nodes.
-    ends: Vec<Vec<Known>>,
+    ends: Vec<(Vec<Known>, Aligned)>,
     /// A look was made in another node than an access that relies on it.
     pub(crate) spread: bool,
     /// Where looks for several accesses were made: the node, and how far from the region's first byte.
@@ -102,13 +105,13 @@ impl Lookups {
     pub(crate) fn begin_node(&mut self, node: usize) {
         (self.node, self.instruction) = (node, 0);
         let before = self.groups.before(node).and_then(|before| self.ends.get(before));
-        self.known = before.cloned().unwrap_or_default();
+        (self.known, self.aligned) = before.cloned().unwrap_or_default();
     }
 
     pub(crate) fn end_node(&mut self) {
         let node = self.node;
-        self.ends.resize(self.ends.len().max(node + 1), Vec::new());
-        self.ends[node] = std::mem::take(&mut self.known);
+        self.ends.resize(self.ends.len().max(node + 1), Default::default());
+        self.ends[node] = (std::mem::take(&mut self.known), std::mem::take(&mut self.aligned));
     }
 
     pub(crate) fn next_instruction(&mut self) {
@@ -272,18 +275,20 @@ impl Translator<'_> {
         let (entry, hit) = self.compare_entry(self.tlb, linear, request);
         let [fast, slow, found] = [(); 3].map(|()| self.builder.create_block());
         self.builder.set_cold_block(slow);
-        let host = self.builder.append_block_param(found, I64);
+        let addend = self.builder.append_block_param(found, I64);
         self.builder.ins().brif(hit, fast, &[], slow, &[]);
         self.builder.switch_to_block(slow);
         let address = self.find_slowly(linear, request);
-        self.builder.ins().jump(found, &[address.into()]);
+        let distance = self.builder.ins().isub(address, linear);
+        self.builder.ins().jump(found, &[distance.into()]);
         self.builder.switch_to_block(fast);
         let addend_offset = offset_of!(TlbEntry, addend) as i32;
-        let addend = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
-        let address = self.builder.ins().iadd(linear, addend);
-        self.builder.ins().jump(found, &[address.into()]);
+        let distance = self.builder.ins().load(I64, self.regions.tlb, entry, addend_offset);
+        self.builder.ins().jump(found, &[distance.into()]);
         self.builder.switch_to_block(found);
-        host
+        // In another block than the load, so that it becomes part of the access's address rather than an instruction with a
+        // load: the way from the address to the data is two cycles shorter.
+        self.builder.ins().iadd(linear, addend)
     }
 
     /// The entry of the TLB at `tlb` that would know `linear`, and whether it does.
@@ -320,7 +325,7 @@ impl Translator<'_> {
         let access = self.builder.ins().iconst(I64, request.encode() as i64);
         self.store_exchange(access, offset_of!(JitContext, access));
         let function = self.load_cold(offset_of!(JitContext, slow_access));
-        self.builder.ins().call_indirect(self.signatures.slow_access, function, &[self.context]);
+        self.builder.ins().call_indirect(self.signatures.preserving, function, &[self.context]);
         let offset = offset_of!(JitContext, host) as i32;
         self.builder.ins().load(I64, self.regions.exchange, self.context, offset)
     }

@@ -11,7 +11,7 @@ use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
 use crate::steady::steady_sites;
 use crate::symbols::Accesses;
-use crate::thunks::{signature, slow_access_signature, translation_signature};
+use crate::thunks::{preserving_signature, signature, translation_signature};
 use crate::translator::{MemoryPlan, Signatures, Translator};
 use crate::vector::HostVectors;
 use crate::vector::plan::Plan;
@@ -246,10 +246,9 @@ pub(crate) fn check_mode(mode: ModeKey) -> Result<(), CompileError> {
 impl Signatures {
     fn import(builder: &mut FunctionBuilder<'_>, convention: CallConv) -> Self {
         Self {
-            slow_access: builder.import_signature(slow_access_signature()),
+            preserving: builder.import_signature(preserving_signature()),
             call: builder.import_signature(signature(convention, 3, 1)),
             dispatch: builder.import_signature(translation_signature()),
-            load_mxcsr: builder.import_signature(signature(convention, 1, 1)),
         }
     }
 }

@@ -69,6 +69,8 @@ pub(crate) struct JitContext {
     pub(crate) slow_access: *const u8,
     /// Calls `load_x87_function` with all registers preserved.
     pub(crate) load_x87: *const u8,
+    /// Calls `load_mxcsr_function` with all registers preserved.
+    pub(crate) load_mxcsr: *const u8,
     /// `call`.
     pub(crate) call: extern "C" fn(*mut JitContext, *const Call, u64) -> u64,
     /// Goes on at RIP in another translation, or returns.
@@ -97,8 +99,8 @@ pub(crate) struct JitContext {
     pub(crate) hot: u64,
     /// One while the host's MXCSR is the guest's.
     pub(crate) mxcsr_loaded: u64,
-    /// Makes it so.
-    pub(crate) load_mxcsr: extern "C" fn(*mut JitContext) -> u64,
+    /// Makes it so, unless an exception is not masked: the same one as a result.
+    pub(crate) load_mxcsr_function: extern "C" fn(*mut JitContext) -> u64,
     /// One while the host's x87 is the guest's.
     pub(crate) x87_loaded: u64,
     /// What FLDCW loads.
@@ -160,6 +162,7 @@ impl JitContext {
             tlb,
             slow_access: thunks.slow_access(),
             load_x87: thunks.load_x87(),
+            load_mxcsr: thunks.load_mxcsr(),
             dispatch: thunks.dispatch(),
             look_up: thunks.look_up(),
             look_up_function,
@@ -177,7 +180,7 @@ impl JitContext {
             calls: std::ptr::null(),
             hot: 0,
             mxcsr_loaded: 0,
-            load_mxcsr,
+            load_mxcsr_function,
             x87_loaded: 0,
             control_word: 0,
             signalling_nan: 0x7ff0_0000_0000_0001,
@@ -247,7 +250,7 @@ extern "C" fn load_x87_function(context: *mut JitContext) {
 }
 
 /// Loads the guest's MXCSR; zero if that must not be, because an exception is not masked.
-extern "C" fn load_mxcsr(context: *mut JitContext) -> u64 {
+extern "C" fn load_mxcsr_function(context: *mut JitContext) -> u64 {
     // SAFETY: as in `slow_access_function`.
     let (context, guest) = unsafe { (&mut *context, (*(*context).cpu).state.mxcsr) };
     if !mxcsr::is_masked(guest) {
@@ -391,7 +394,7 @@ extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u6
         context.after_block(cpu);
         return ENDED;
     }
-    if unloaded && (!mxcsr::only_adds_flags(mxcsr, cpu.state.mxcsr) || load_mxcsr(context) == 0) {
+    if unloaded && (!mxcsr::only_adds_flags(mxcsr, cpu.state.mxcsr) || load_mxcsr_function(context) == 0) {
         return ENDED;
     }
     cpu.state.set_rip(entry);

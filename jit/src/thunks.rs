@@ -27,6 +27,7 @@ pub(crate) struct Thunks {
     look_up: HostCode,
     slow_access: HostCode,
     load_x87: HostCode,
+    load_mxcsr: HostCode,
 }
 
 /// The convention of translations, which only `enter` calls: none of their registers need be preserved. That of Winch
@@ -41,7 +42,7 @@ pub(crate) fn translation_signature() -> Signature {
 }
 
 /// Parameter: the `JitContext`. All registers are preserved.
-pub(crate) fn slow_access_signature() -> Signature {
+pub(crate) fn preserving_signature() -> Signature {
     signature(CallConv::PreserveAll, 1, 0)
 }
 
@@ -65,7 +66,8 @@ impl Thunks {
         let look_up = add(compiler.look_up_thunk()?)?;
         let slow_access = add(compiler.preserving_thunk(offset_of!(JitContext, slow_function))?)?;
         let load_x87 = add(compiler.preserving_thunk(offset_of!(JitContext, load_x87_function))?)?;
-        Ok(Self { _memory: memory, enter, dispatch, look_up, slow_access, load_x87 })
+        let load_mxcsr = add(compiler.preserving_thunk(offset_of!(JitContext, load_mxcsr_function))?)?;
+        Ok(Self { _memory: memory, enter, dispatch, look_up, slow_access, load_x87, load_mxcsr })
     }
 
     /// What translations go on through when they have stored an RIP.
@@ -84,6 +86,10 @@ impl Thunks {
 
     pub(crate) fn load_x87(&self) -> *const u8 {
         self.load_x87.start
+    }
+
+    pub(crate) fn load_mxcsr(&self) -> *const u8 {
+        self.load_mxcsr.start
     }
 
     /// Executes the translation at `code`, and those that it leads to; returns why the last one left.
@@ -223,7 +229,7 @@ impl Compiler {
     /// A function that calls the one at `offset` of `JitContext` and preserves all registers.
     fn preserving_thunk(&mut self, offset: usize) -> Result<Vec<u8>, CompileError> {
         let convention = self.host_convention();
-        self.thunk(slow_access_signature(), |builder, parameters| {
+        self.thunk(preserving_signature(), |builder, parameters| {
             let callee = builder.import_signature(signature(convention, 1, 0));
             let context = parameters[0];
             let function = builder.ins().load(I64, MemFlagsData::trusted(), context, offset as i32);

@@ -16,20 +16,21 @@ const WORDS: usize = SETS / 64;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TlbEntry {
+    /// Host address of a byte = its linear address + addend, wrapping. First, as a load without a displacement takes a cycle
+    /// less, and it is on the way to the data.
+    pub addend: u64,
     /// The page's linear address if the view may read it, else `invalid_tag`.
     pub read: u64,
     /// The same for writes: also dirty, not ROM, no code in it.
     pub write: u64,
     /// The same for fetches.
     pub fetch: u64,
-    /// Host address of a byte = its linear address + addend, wrapping.
-    pub addend: u64,
 }
 
 impl TlbEntry {
     fn invalid(set: usize) -> Self {
         let tag = invalid_tag(set);
-        Self { read: tag, write: tag, fetch: tag, addend: 0 }
+        Self { addend: 0, read: tag, write: tag, fetch: tag }
     }
 }
 
@@ -225,10 +226,10 @@ impl ViewTlb {
         let closed = invalid_tag(set);
         let tag = |open: bool, access| if open && origin.permits(access) { page } else { closed };
         let entry = TlbEntry {
+            addend: host.wrapping_sub(page),
             read: tag(read, Access::Read),
             write: tag(write, Access::Write),
             fetch: tag(fetch, Access::Fetch),
-            addend: host.wrapping_sub(page),
         };
         self.writable.put(set, entry.write != closed);
         self.entries[set] = entry;

@@ -293,7 +293,7 @@ impl Stubs {
             Stub::LoadMxcsr { label, back, exit } => {
                 asm.bind(label);
                 asm.mov(RDI, CONTEXT);
-                asm.call_memory(CONTEXT, field(offset_of!(JitContext, load_mxcsr)));
+                asm.call_memory(CONTEXT, field(offset_of!(JitContext, load_mxcsr_function)));
                 asm.test(RAX, RAX);
                 asm.jump_if(condition::NOT_EQUAL, back);
                 asm.jump(exit);

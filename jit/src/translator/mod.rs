@@ -163,7 +163,7 @@ enum Ending {
 pub(crate) struct Translator<'a> {
     pub(crate) builder: FunctionBuilder<'a>,
     pub(crate) regions: Regions,
-    /// The signatures of `JitContext::slow_access` and `JitContext::call`.
+    /// The signatures of what translated code calls.
     pub(crate) signatures: Signatures,
     /// Pointer to the `JitContext`.
     pub(crate) context: Value,
@@ -226,13 +226,12 @@ pub(crate) struct Translator<'a> {
     cut: Option<(Value, Type, Value)>,
 }
 
-/// Signatures of the functions in `JitContext` that translated code calls.
+/// Signatures of the functions in `JitContext` that translated code calls: those that preserve all registers, `call`, `dispatch`.
 #[derive(Clone, Copy)]
 pub(crate) struct Signatures {
-    pub(crate) slow_access: SigRef,
+    pub(crate) preserving: SigRef,
     pub(crate) call: SigRef,
     pub(crate) dispatch: SigRef,
-    pub(crate) load_mxcsr: SigRef,
 }
 
 impl<'a> Translator<'a> {
@@ -263,7 +262,7 @@ impl<'a> Translator<'a> {
         let nodes: Vec<(Block, Vec<usize>)> =
             predecessors.into_iter().map(|from| (builder.create_block(), from)).collect();
         let vectors = Vectors::new(&mut builder, &regions, state, plan, host);
-        vectors.require_mxcsr(&mut builder, &regions, context, signatures.load_mxcsr);
+        vectors.require_mxcsr(&mut builder, &regions, context, signatures.preserving);
         let count = nodes.len();
         Self {
             builder,

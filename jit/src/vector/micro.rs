@@ -51,10 +51,7 @@ impl Translator<'_> {
     fn vectors_address<const N: usize>(&mut self, op: &Op, aligned: bool, kind: Kind) -> Value {
         let linear = self.operand_linear(op, None);
         if aligned {
-            let low = self.builder.ins().band_imm_u(linear, 16 * N as i64 - 1);
-            let is_aligned =
-                self.builder.ins().icmp_imm_u(cranelift_codegen::ir::condcodes::IntCC::Equal, low, 0);
-            self.side_exit_unless(is_aligned);
+            self.require_aligned(linear, 16 * N as u64);
         }
         if N == 1 {
             self.member_host::<Bits128>(kind, |_| linear)

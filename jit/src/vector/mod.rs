@@ -18,6 +18,7 @@
 //! An operation on values that do not change in a loop may be executed before the loop, although the loop might never have
 //! come to it: a sticky flag may then be set that would not have been.
 
+pub(crate) mod aligned;
 pub(crate) mod anchor;
 mod float;
 mod micro;

@@ -73,8 +73,10 @@ impl Vectors {
         builder.switch_to_block(load);
         let offset = offset_of!(JitContext, load_mxcsr) as i32;
         let function = builder.ins().load(I64, regions.context, context, offset);
-        let call = builder.ins().call_indirect(signature, function, &[context]);
-        let loaded = builder.inst_results(call)[0];
+        // All registers are preserved: a register that has to be in memory here would be there in loops, too.
+        builder.ins().call_indirect(signature, function, &[context]);
+        let offset = offset_of!(JitContext, mxcsr_loaded) as i32;
+        let loaded = builder.ins().load(I64, regions.exchange, context, offset);
         builder.ins().brif(loaded, done, &[], refuse, &[]);
         builder.switch_to_block(refuse);
         let kind = builder.ins().iconst(I64, LeaveKind::Interpret as i64);

@@ -120,7 +120,7 @@ impl Translator<'_> {
         self.builder.switch_to_block(load);
         let function_offset = offset_of!(JitContext, load_x87) as i32;
         let function = self.builder.ins().load(I64, self.regions.context, self.context, function_offset);
-        self.builder.ins().call_indirect(self.signatures.slow_access, function, &[self.context]);
+        self.builder.ins().call_indirect(self.signatures.preserving, function, &[self.context]);
         let loaded = self.builder.ins().load(I64, flags, self.context, offset);
         let exit = self.side_exit();
         self.builder.ins().brif(loaded, done, &[], exit, &[]);
