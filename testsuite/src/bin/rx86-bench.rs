@@ -4,6 +4,7 @@
 //! this one. Every time is taken on the host's side, from the console.
 
 use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
 use rx86::demo::debian::{self, Flavour};
 use rx86::initrd;
 use rx86_testsuite::guest::program::{INTEGER, Program};
@@ -15,23 +16,42 @@ use std::time::Duration;
 /// Longer than any run should take, QEMU's included.
 const LIMIT: Duration = Duration::from_secs(600);
 const MEMORY_MIB: u64 = 512;
-/// Runs of which the fastest counts.
-const RUNS: usize = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Benchmark {
+    /// Integer loops: natively, on rx86 and on QEMU.
+    Integer,
+    /// Boots of both of Debian's kernels to userspace and power-off.
+    Boot,
+}
+
+/// Times integer loops and boots on rx86, on its interpreter alone, and on QEMU.
+#[derive(Debug, Parser)]
+struct Args {
+    /// What to time.
+    #[arg(default_values = ["integer", "boot"])]
+    benchmarks: Vec<Benchmark>,
+    /// How often each boot is done.
+    #[arg(long, value_name = "N", default_value = "3")]
+    runs: usize,
+    /// The kernel's command line for boots.
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0 quiet")]
+    append: String,
+    /// Do without the interpreter, which takes long.
+    #[arg(long)]
+    skip_interpreter: bool,
+}
 
 fn main() -> Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let all = wanted.is_empty();
+    let args = Args::parse();
     let folder = rx86::demo::default_cache()?;
     let bench = Bench::new(&folder)?;
-    if all || wanted.iter().any(|name| name == "integer") {
+    if args.benchmarks.contains(&Benchmark::Integer) {
         bench.integer()?;
     }
-    if all || wanted.iter().any(|name| name == "boot") {
-        bench.boot(Flavour::Cloud)?;
-        bench.boot(Flavour::Full)?;
-    }
-    if let Some(unknown) = wanted.iter().find(|name| !matches!(name.as_str(), "integer" | "boot")) {
-        bail!("unknown benchmark '{unknown}'; there are integer and boot");
+    if args.benchmarks.contains(&Benchmark::Boot) {
+        bench.boot(Flavour::Cloud, &args)?;
+        bench.boot(Flavour::Full, &args)?;
     }
     Ok(())
 }
@@ -125,28 +145,37 @@ impl Bench {
         Ok(result?)
     }
 
-    /// Boot to userspace and power-off, and host memory beyond the guest's.
-    fn boot(&self, flavour: Flavour) -> Result<()> {
-        let guest = self.guest(flavour, "echo userspace\npoweroff -f\n", &[])?;
-        println!("\n| {flavour:?} kernel | userspace s | power-off s | guest pages MiB | above them MiB |");
-        println!("|---|---|---|---|---|");
-        for &emulator in &self.emulators {
-            let mut best: Option<Run> = None;
-            for _ in 0..RUNS {
+    /// Boots to userspace and power-off, the emulators in turns, as the machine's speed may change; and host memory beyond
+    /// the guest's.
+    fn boot(&self, flavour: Flavour, args: &Args) -> Result<()> {
+        let mut guest = self.guest(flavour, "echo userspace\npoweroff -f\n", &[])?;
+        guest.append.clone_from(&args.append);
+        let is_wanted =
+            |emulator: &Emulator| !(args.skip_interpreter && *emulator == Emulator::Rx86Interpreter);
+        let emulators: Vec<Emulator> = self.emulators.iter().copied().filter(is_wanted).collect();
+        let mut runs: Vec<Vec<Run>> = emulators.iter().map(|_| Vec::new()).collect();
+        for _ in 0..args.runs {
+            for (&emulator, runs) in emulators.iter().zip(&mut runs) {
                 let result = guest.run(emulator, LIMIT)?;
                 if result.time_of("userspace").is_none() {
                     bail!("{emulator:?} did not reach userspace:\n{}{}", result.console(), result.errors);
                 }
-                if best.as_ref().is_none_or(|best| result.elapsed < best.elapsed) {
-                    best = Some(result);
-                }
+                runs.push(result);
             }
-            let Some(best) = best else { continue };
-            let userspace = best.time_of("userspace").unwrap_or_default().as_secs_f64();
+        }
+        println!(
+            "\n| {flavour:?} kernel | userspace s | power-off s | median s | guest pages MiB | above them MiB |"
+        );
+        println!("|---|---|---|---|---|---|");
+        for (emulator, runs) in emulators.iter().zip(&mut runs) {
+            runs.sort_by_key(|run| run.elapsed);
+            let (Some(best), Some(median)) = (runs.first(), runs.get(runs.len() / 2)) else { continue };
             let residency = best.residency.unwrap_or_default();
             println!(
-                "| {emulator:?} | {userspace:.2} | {:.2} | {} | {} |",
+                "| {emulator:?} | {:.2} | {:.2} | {:.2} | {} | {} |",
+                best.time_of("userspace").unwrap_or_default().as_secs_f64(),
                 best.elapsed.as_secs_f64(),
+                median.elapsed.as_secs_f64(),
                 residency.guest_kib >> 10,
                 residency.overhead_kib >> 10
             );
