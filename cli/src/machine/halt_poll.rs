@@ -11,7 +11,12 @@ const SHORTEST: Duration = Duration::from_micros(10);
 
 /// Whether each of so many vCPUs can have a host CPU for itself.
 pub(super) fn has_host_cpus_for(vcpus: usize) -> bool {
-    std::thread::available_parallelism().is_ok_and(|count| vcpus <= count.get())
+    sharers_of_a_host_cpu(vcpus) == 1
+}
+
+/// How many of so many vCPUs, one at least, have the same host CPU in turn when all are busy.
+pub(super) fn sharers_of_a_host_cpu(vcpus: usize) -> usize {
+    vcpus.div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1)
 }
 
 /// One vCPU's experience.

@@ -1,7 +1,7 @@
 //! One vCPU on its thread: executing, its local APIC's timer, and sleep while the guest halts.
 
 use super::Outcome;
-use super::halt_poll::{HaltPoll, has_host_cpus_for};
+use super::halt_poll::{HaltPoll, sharers_of_a_host_cpu};
 use super::pace::Pace;
 use super::report::TripleFault;
 use super::shared::{EndOnPanic, Ending, Shared, lock};
@@ -48,9 +48,7 @@ impl Processor {
     pub(super) fn run(&mut self, mut look_after: impl FnMut(&Shared) -> Option<u64>) {
         let shared = self.shared.clone();
         let _guard = EndOnPanic(&shared);
-        // Where vCPUs must take turns, each one waits for others: that is no starvation.
-        let has_own_cpu = has_host_cpus_for(shared.attentions.len());
-        let mut starvation = Starvation::begin();
+        let mut starvation = Starvation::begin(sharers_of_a_host_cpu(shared.attentions.len()) - 1);
         let mut pace = Pace::new();
         while !shared.is_ending() {
             let began = Instant::now();
@@ -59,7 +57,7 @@ impl Processor {
             if exit == Exit::Yield {
                 pace.took(elapsed);
             }
-            if has_own_cpu && elapsed >= Starvation::SUSPICIOUS {
+            if elapsed >= Starvation::SUSPICIOUS {
                 shared.clock.make_up_for(starvation.in_the_last(elapsed));
             }
             lock(&self.lapic).advance(shared.clock.now_ns());

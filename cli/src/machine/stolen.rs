@@ -24,27 +24,32 @@ impl StolenTime {
     }
 }
 
+/// How long a thread may wait for each other one that the host gives the same CPU in turn.
+const TURN_NS: u64 = 4_000_000;
+
 /// Notices that its thread was kept from running.
 #[derive(Debug)]
 pub(super) struct Starvation {
     waited_ns: u64,
+    /// What a vCPU waits for others of its machine is no starvation.
+    fair_ns: u64,
 }
 
 impl Starvation {
     /// What takes less is no reason to ask the host.
     pub(super) const SUSPICIOUS: Duration = Duration::from_millis(2);
 
-    /// To be called by the thread itself.
-    pub(super) fn begin() -> Self {
-        Self { waited_ns: waited_ns() }
+    /// Of a vCPU that shares its host CPU with so many others. To be called by its thread itself.
+    pub(super) fn begin(others: usize) -> Self {
+        Self { waited_ns: waited_ns(), fair_ns: TURN_NS * others as u64 }
     }
 
-    /// How much of `elapsed`, which has just passed, the thread waited for a host CPU.
+    /// How much longer than is fair the thread waited for a host CPU in `elapsed`, which has just passed.
     pub(super) fn in_the_last(&mut self, elapsed: Duration) -> u64 {
         let waited_ns = waited_ns();
         let since = waited_ns.saturating_sub(self.waited_ns);
         self.waited_ns = waited_ns;
-        since.min(elapsed.as_nanos() as u64)
+        since.min(elapsed.as_nanos() as u64).saturating_sub(self.fair_ns)
     }
 }
 
