@@ -74,13 +74,14 @@ unsafe fn compare_exchange_16(host: *mut u8, old: u128, new: u128) -> Option<u12
     }
     let (mut low, mut high) = (old as u64, (old >> 64) as u64);
     // SAFETY: the caller's address, and the host has the instruction. RBX, which cannot be named as an operand, is put back.
+    // The others are named, as a compiler that chose RBX for one of them would have it replaced before it is used.
     unsafe {
         std::arch::asm!(
-            "xchg {new_low}, rbx",
-            "lock cmpxchg16b [{host}]",
-            "mov rbx, {new_low}",
-            host = in(reg) host,
-            new_low = inout(reg) new as u64 => _,
+            "xchg rsi, rbx",
+            "lock cmpxchg16b [rdi]",
+            "mov rbx, rsi",
+            in("rdi") host,
+            inout("rsi") new as u64 => _,
             in("rcx") (new >> 64) as u64,
             inout("rax") low,
             inout("rdx") high,

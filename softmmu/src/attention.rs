@@ -1,7 +1,7 @@
 //! The flags by which a board, a timer or a host thread asks a vCPU to look up at the next block border, or to wake.
 
 use crate::sync::thread::{self, Thread};
-use crate::sync::{Arc, AtomicU32, Mutex, Ordering, fence};
+use crate::sync::{Arc, AtomicU32, Mutex, Ordering, fence, spin_loop};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -67,6 +67,17 @@ impl Attention {
     #[inline(always)]
     pub fn peek(&self) -> u32 {
         self.0.flags.load(Ordering::Relaxed)
+    }
+
+    /// Looks for one of `bits` as long as `goes_on` says, and returns whether one came up; the host CPU is kept.
+    pub fn comes_up(&self, bits: u32, mut goes_on: impl FnMut() -> bool) -> bool {
+        while goes_on() {
+            if self.peek() & bits != 0 {
+                return true;
+            }
+            spin_loop();
+        }
+        false
     }
 
     /// Gives the host CPU away until one of `bits` is up, but no longer than `limit`; may return earlier. To be called by

@@ -11,6 +11,7 @@ pub mod mmu;
 #[cfg(all(test, loom))]
 mod models;
 pub mod paging;
+mod sequenced;
 mod space;
 mod sync;
 pub mod tlb;
@@ -21,4 +22,5 @@ pub use code::{CodeNews, CodeWatcher};
 pub use memory::{GuestMemory, HostPage, MemoryError, RamRegion, Unmapped};
 pub use mmu::{Mmu, MmuStats, Target};
 pub use paging::{PageFault, PagingContext, PagingMode, Translation, WalkStep, probe, walk, walk_trace};
+pub use sequenced::Sequenced;
 pub use tlb::TlbEntry;

@@ -5,6 +5,7 @@
 
 use crate::attention::Attention;
 use crate::code::{CodeTracking, CodeWatcher};
+use crate::sequenced::Sequenced;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, thread};
 use std::time::Duration;
 
@@ -52,6 +53,29 @@ fn a_vcpu_that_halts_twice_is_woken_twice() {
         let other = attention.clone();
         let waker = thread::spawn(move || other.raise(Attention::NMI));
         attention.raise(Attention::INTERRUPT);
+        waker.join().unwrap();
+        halted.join().unwrap();
+    });
+}
+
+/// A halted vCPU that looks for its wake-up a few times before it sleeps.
+#[test]
+fn a_halted_vcpu_that_looks_first_is_woken() {
+    model(|| {
+        let attention = Attention::default();
+        let own = attention.clone();
+        let halted = thread::spawn(move || {
+            let mut looks = 0..2;
+            if !own.comes_up(Attention::NMI, || looks.next().is_some()) {
+                halt(&own, Attention::NMI);
+            }
+            own.clear(Attention::NMI);
+            // It has not taken what the next sleep is ended by.
+            halt(&own, Attention::INTERRUPT);
+        });
+        let other = attention.clone();
+        let waker = thread::spawn(move || other.raise(Attention::INTERRUPT));
+        attention.raise(Attention::NMI);
         waker.join().unwrap();
         halted.join().unwrap();
     });
@@ -209,5 +233,67 @@ fn split_locks_take_turns() {
         });
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(memory.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// A clock that two words set back: it stands at the first one, and is behind a count of all looks by the second one.
+#[derive(Default)]
+struct LateClock {
+    words: Sequenced<2>,
+    looks: AtomicU64,
+}
+
+impl LateClock {
+    /// A later time at each look. The threads' looks have an order, but order nothing else.
+    fn source(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn at(source: u64, [stands_at, behind]: [u64; 2]) -> u64 {
+        source.saturating_sub(behind).max(stands_at)
+    }
+
+    fn now(&self) -> u64 {
+        self.words.look(|words| Self::at(self.source(), words))
+    }
+
+    fn stand_still(&self, looks: u64) {
+        self.words.change(|words| [Self::at(self.source(), words), words[1] + looks]);
+    }
+}
+
+#[test]
+fn a_look_finds_the_words_of_one_moment() {
+    model(|| {
+        let words = Arc::new(Sequenced::<2>::default());
+        let theirs = words.clone();
+        let changing = thread::spawn(move || {
+            (0..2).for_each(|_| theirs.change(|[first, second]| [first + 1, second + 1]));
+        });
+        words.change(|[first, second]| [first + 1, second + 1]);
+        let [first, second] = words.look(|words| words);
+        assert_eq!(first, second);
+        assert!(first >= 1, "the own change");
+        changing.join().unwrap();
+        assert_eq!(words.look(|words| words), [3, 3]);
+    });
+}
+
+/// No thread sees a time before one that was seen before, however the clock is set back meanwhile.
+#[test]
+fn a_clock_that_stands_still_never_goes_back() {
+    model(|| {
+        let clock = Arc::new(LateClock::default());
+        let seen = Arc::new(AtomicU64::new(0));
+        let (their_clock, their_seen) = (clock.clone(), seen.clone());
+        let looking = thread::spawn(move || {
+            let now = their_clock.now();
+            their_seen.store(now, Ordering::Release);
+            assert!(their_clock.now() >= now);
+        });
+        clock.stand_still(2);
+        let before = seen.load(Ordering::Acquire);
+        assert!(clock.now() >= before);
+        looking.join().unwrap();
     });
 }

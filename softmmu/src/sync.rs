@@ -3,12 +3,14 @@
 
 #[cfg(loom)]
 pub(crate) use loom::{
+    hint::spin_loop,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard},
     thread,
 };
 #[cfg(not(loom))]
 pub(crate) use std::{
+    hint::spin_loop,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard},
     thread,

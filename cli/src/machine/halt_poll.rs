@@ -33,13 +33,8 @@ impl HaltPoll {
     pub(super) fn wait(&mut self, attention: &Attention, wakes: u32, limit: Duration) {
         let start = Instant::now();
         let window = self.window.min(limit);
-        while start.elapsed() < window {
-            for _ in 0..16 {
-                if attention.peek() & wakes != 0 {
-                    return;
-                }
-                std::hint::spin_loop();
-            }
+        if attention.comes_up(wakes, || start.elapsed() < window) {
+            return;
         }
         if window < limit {
             attention.sleep(wakes, limit - window);

@@ -2,8 +2,7 @@
 //! and makes up for it little by little. A guest that finds several ticks gone whenever it looks would never be done with
 //! its timers, and take its clock for broken.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
+use rx86_softmmu::Sequenced;
 
 /// Guest time gains this fraction of the host's time.
 const GAIN: u64 = 16;
@@ -49,71 +48,41 @@ impl Lag {
     }
 }
 
-/// The lag that all vCPUs share: they look at it without waiting for each other, but while it changes.
-#[derive(Debug, Default)]
-pub(super) struct SharedLag {
-    /// Odd while the others change.
-    changes: AtomicU64,
-    last_wait: AtomicU64,
-    stands_at: AtomicU64,
-    behind: AtomicU64,
-    /// Held by who changes them.
-    change: Mutex<()>,
+impl From<[u64; 3]> for Lag {
+    fn from([last_wait, stands_at, behind]: [u64; 3]) -> Self {
+        Self { last_wait, stands_at, behind }
+    }
 }
 
-impl SharedLag {
-    fn load(&self) -> Lag {
-        Lag {
-            last_wait: self.last_wait.load(Ordering::Relaxed),
-            stands_at: self.stands_at.load(Ordering::Relaxed),
-            behind: self.behind.load(Ordering::Relaxed),
-        }
+impl From<Lag> for [u64; 3] {
+    fn from(lag: Lag) -> Self {
+        [lag.last_wait, lag.stands_at, lag.behind]
     }
+}
 
+/// The lag that all vCPUs share: they look at it without waiting for each other, but while it changes.
+#[derive(Debug, Default)]
+pub(super) struct SharedLag(Sequenced<3>);
+
+impl SharedLag {
     /// Guest time; never before what anybody was told. `host_ns` is asked for the host's time.
     #[inline]
     pub(super) fn now(&self, host_ns: impl Fn() -> u64) -> u64 {
-        loop {
-            let changes = self.changes.load(Ordering::Acquire);
-            if changes.is_multiple_of(2) {
-                let lag = self.load();
-                let host = host_ns();
-                // If nobody has begun to change it, whoever does will read a later time.
-                fence(Ordering::Acquire);
-                if self.changes.load(Ordering::Relaxed) == changes {
-                    return lag.at(host);
-                }
-            }
-            self.wait();
-        }
-    }
-
-    /// Until nobody changes it; who does may have to wait for a host CPU.
-    #[cold]
-    fn wait(&self) {
-        drop(self.change.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.look(|words| Lag::from(words).at(host_ns()))
     }
 
     /// A vCPU has waited for `waited` nanoseconds.
     pub(super) fn stand_still(&self, host_ns: impl Fn() -> u64, waited: u64) {
-        if waited == 0 {
-            return;
+        if waited > 0 {
+            self.0.change(|words| Lag::from(words).after_wait(host_ns(), waited).into());
         }
-        let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = self.changes.load(Ordering::Relaxed);
-        self.changes.store(changes + 1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        let lag = self.load().after_wait(host_ns(), waited);
-        self.last_wait.store(lag.last_wait, Ordering::Relaxed);
-        self.stands_at.store(lag.stands_at, Ordering::Relaxed);
-        self.behind.store(lag.behind, Ordering::Relaxed);
-        self.changes.store(changes + 2, Ordering::Release);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
     const MS: u64 = 1_000_000;

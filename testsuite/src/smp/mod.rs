@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod boots;
+pub mod overlap;
 pub mod program;
 pub mod table;
