@@ -348,7 +348,7 @@ impl Work<'_> {
         {
             return Ok(length);
         }
-        if self.translator.division(&decoded.op) {
+        if self.translator.division(&decoded.op) || self.translator.stmxcsr(&decoded.op) {
             return Ok(length);
         }
         if self.translator.system_instruction(&decoded.op, self.mode, &bytes[length..]) {

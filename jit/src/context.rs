@@ -71,6 +71,8 @@ pub(crate) struct JitContext {
     pub(crate) load_x87: *const u8,
     /// Calls `load_mxcsr_function` with all registers preserved.
     pub(crate) load_mxcsr: *const u8,
+    /// Sets `mxcsr` to the host's, with all registers preserved.
+    pub(crate) store_mxcsr: *const u8,
     /// `call`.
     pub(crate) call: extern "C" fn(*mut JitContext, *const Call, u64) -> u64,
     /// Goes on at RIP in another translation, or returns.
@@ -101,6 +103,8 @@ pub(crate) struct JitContext {
     pub(crate) mxcsr_loaded: u64,
     /// Makes it so, unless an exception is not masked: the same one as a result.
     pub(crate) load_mxcsr_function: extern "C" fn(*mut JitContext) -> u64,
+    /// What `store_mxcsr` has stored, in the low half.
+    pub(crate) mxcsr: u64,
     /// One while the host's x87 is the guest's.
     pub(crate) x87_loaded: u64,
     /// What FLDCW loads.
@@ -163,6 +167,7 @@ impl JitContext {
             slow_access: thunks.slow_access(),
             load_x87: thunks.load_x87(),
             load_mxcsr: thunks.load_mxcsr(),
+            store_mxcsr: thunks.store_mxcsr(),
             dispatch: thunks.dispatch(),
             look_up: thunks.look_up(),
             look_up_function,
@@ -181,6 +186,7 @@ impl JitContext {
             hot: 0,
             mxcsr_loaded: 0,
             load_mxcsr_function,
+            mxcsr: 0,
             x87_loaded: 0,
             control_word: 0,
             signalling_nan: 0x7ff0_0000_0000_0001,

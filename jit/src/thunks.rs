@@ -10,6 +10,7 @@ use crate::compiler::{CompileError, Compiler};
 use crate::context::{Call, JitContext, LeaveKind};
 use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
 use crate::translator::register_offset;
+use crate::vector::control::store_mxcsr_code;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
 use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature, Value};
@@ -28,6 +29,7 @@ pub(crate) struct Thunks {
     slow_access: HostCode,
     load_x87: HostCode,
     load_mxcsr: HostCode,
+    store_mxcsr: HostCode,
 }
 
 /// The convention of translations, which only `enter` calls: none of their registers need be preserved. That of Winch
@@ -67,7 +69,8 @@ impl Thunks {
         let slow_access = add(compiler.preserving_thunk(offset_of!(JitContext, slow_function))?)?;
         let load_x87 = add(compiler.preserving_thunk(offset_of!(JitContext, load_x87_function))?)?;
         let load_mxcsr = add(compiler.preserving_thunk(offset_of!(JitContext, load_mxcsr_function))?)?;
-        Ok(Self { _memory: memory, enter, dispatch, look_up, slow_access, load_x87, load_mxcsr })
+        let store_mxcsr = add(store_mxcsr_code())?;
+        Ok(Self { _memory: memory, enter, dispatch, look_up, slow_access, load_x87, load_mxcsr, store_mxcsr })
     }
 
     /// What translations go on through when they have stored an RIP.
@@ -90,6 +93,10 @@ impl Thunks {
 
     pub(crate) fn load_mxcsr(&self) -> *const u8 {
         self.load_mxcsr.start
+    }
+
+    pub(crate) fn store_mxcsr(&self) -> *const u8 {
+        self.store_mxcsr.start
     }
 
     /// Executes the translation at `code`, and those that it leads to; returns why the last one left.

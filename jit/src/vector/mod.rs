@@ -20,6 +20,7 @@
 
 pub(crate) mod aligned;
 pub(crate) mod anchor;
+pub(crate) mod control;
 mod float;
 mod micro;
 mod packed;
