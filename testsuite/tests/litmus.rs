@@ -4,7 +4,9 @@
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use rx86_testsuite::guest::rounds::{self, Counts, Part, Test, count, in_cell, note, nothing, variable};
+use rx86_testsuite::guest::rounds::{
+    self, Counts, Part, Test, count, in_cell, increment_under_lock, note, nothing, variable,
+};
 use rx86_testsuite::guest::runner::{Emulator, Guest};
 use rx86_testsuite::smp::overlap;
 use std::io::Write;
@@ -256,20 +258,7 @@ fn exchange_add(a: &mut CodeAssembler) -> Result<(), IcedError> {
 
 /// Increments a plain variable under a lock of XCHG.
 fn spin_lock(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    repeat(a, |a| {
-        let mut taken = a.create_label();
-        let mut wait = a.create_label();
-        a.mov(eax, 1)?;
-        a.set_label(&mut wait)?;
-        a.xchg(dword_ptr(variable(Y)), eax)?;
-        a.test(eax, eax)?;
-        a.je(taken)?;
-        a.pause()?;
-        a.jmp(wait)?;
-        a.set_label(&mut taken)?;
-        a.inc(dword_ptr(variable(X)))?;
-        a.mov(dword_ptr(variable(Y)), 0)
-    })
+    repeat(a, |a| increment_under_lock(a, X, Y))
 }
 
 /// Adds one to the low and three to the high quadword of 16 bytes.

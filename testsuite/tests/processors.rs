@@ -1,11 +1,15 @@
-//! Boots of Debian's kernel with several vCPUs to a script, and to the program of `testsuite/smp`, that put work on all of them.
+//! Boots of Debian's kernel with several vCPUs to a script, and to the program of `testsuite/smp`, that put work on all of them; bare
+//! guests whose vCPUs spin while they wait for each other, more of them than the host has CPUs.
 //!
 //! The kernel and busybox come from Debian's packages; without apt each test says that it is skipped. `RX86_SMP_BOOTS` sets
 //! how often each boots, `RX86_SMP_PERCENT` how much the program does.
 
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
 use rx86::demo::debian::Flavour;
 use rx86_testsuite::guest::debian;
-use rx86_testsuite::guest::runner::Emulator;
+use rx86_testsuite::guest::rounds::{self, Counts, Part, Test, increment_under_lock, nothing, variable};
+use rx86_testsuite::guest::runner::{Emulator, Guest};
 use rx86_testsuite::smp::program::{self, COMPLAINTS, IN_GUEST, TIMER_COMPLAINTS};
 use std::io::Write;
 use std::path::PathBuf;
@@ -139,6 +143,85 @@ fn four_processors_on_the_interpreter() {
 #[test]
 fn sixty_four_processors() {
     boots_to(CROWD, 4, "smp-64", "jit", 64);
+}
+
+const SPINNERS: u32 = 8;
+/// If those who spin kept the host's CPUs to themselves for as long as the host's scheduler lets them, two of those would take longer;
+/// as it is they take a second, and half a minute beside other work on all of them.
+const SPIN_LIMIT: Duration = Duration::from_secs(200);
+/// In a round each spins for its turn so often.
+const TURNS: u32 = 100;
+const ROUNDS: u32 = 20;
+
+/// Executes `body` once for each turn.
+fn each_turn(
+    a: &mut CodeAssembler,
+    body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<(), IcedError> {
+    let mut again = a.create_label();
+    a.mov(esi, TURNS)?;
+    a.set_label(&mut again)?;
+    body(a)?;
+    a.dec(esi)?;
+    a.jne(again)
+}
+
+/// Variable 0 is a token: its low bits say whose it is. Whoever has it passes it on to the next processor.
+fn pass_token<const CPU: u32>(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    each_turn(a, |a| {
+        let (mut wait, mut mine) = (a.create_label(), a.create_label());
+        a.mov(ebx, variable(0))?;
+        a.set_label(&mut wait)?;
+        a.mov(eax, dword_ptr(rbx))?;
+        a.and(eax, SPINNERS - 1)?;
+        a.cmp(eax, CPU)?;
+        a.je(mine)?;
+        a.pause()?;
+        a.jmp(wait)?;
+        a.set_label(&mut mine)?;
+        a.inc(dword_ptr(rbx))
+    })
+}
+
+/// Processors that spin with PAUSE for a token, a lock and a barrier give the host's CPUs to the one that they wait for.
+fn spins(engine: &str) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let test = |name, parts| Test { name, cells: 1, parts, before: Vec::new(), after: nothing };
+    let token: Vec<Part> = vec![
+        pass_token::<0>,
+        pass_token::<1>,
+        pass_token::<2>,
+        pass_token::<3>,
+        pass_token::<4>,
+        pass_token::<5>,
+        pass_token::<6>,
+        pass_token::<7>,
+    ];
+    let take_lock: Part = |a| each_turn(a, |a| increment_under_lock(a, 0, 1));
+    let lock = vec![take_lock; SPINNERS as usize];
+    let kernel = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("spin-{engine}"));
+    let image = rounds::guest(&[(test("token", token), ROUNDS), (test("lock", lock), ROUNDS)]);
+    std::fs::write(&kernel, image).expect("the target folder can be written");
+    let cpus = SPINNERS.to_string();
+    let rx86_args = ["--cpus", &cpus, "--engine", engine, "--no-reboot"].map(Into::into).to_vec();
+    let guest = Guest { kernel, initrd: None, append: String::new(), memory_mib: 64, rx86_args };
+    let run = guest.run(Emulator::Rx86, SPIN_LIMIT).expect("rx86 starts");
+    assert_eq!((run.status, run.after("done")), (Some(0), Some("")), "{engine}: {}", run.tail());
+    for name in ["token ", "lock "] {
+        let counts = run.after(name).and_then(Counts::parse).unwrap_or_else(|| panic!("{}", run.tail()));
+        assert_eq!(counts.variables[0], u64::from(SPINNERS * TURNS * ROUNDS), "{engine} {name}");
+    }
+    println!("{engine}: {SPINNERS} processors took turns in {:.2} s", run.elapsed.as_secs_f64());
+}
+
+#[test]
+fn eight_processors_spin() {
+    spins("jit");
+}
+
+#[test]
+fn eight_processors_spin_on_the_interpreter() {
+    spins("interp");
 }
 
 /// The engine and number of vCPUs under the program's load; `percent` is how much of it in the test command.

@@ -98,6 +98,22 @@ pub fn nothing(_: &mut CodeAssembler) -> Result<(), IcedError> {
     Ok(())
 }
 
+/// Increments a variable while it has a lock, which is another variable and taken by XCHG. It changes EAX.
+pub fn increment_under_lock(a: &mut CodeAssembler, counter: u32, lock: u32) -> Result<(), IcedError> {
+    let mut taken = a.create_label();
+    let mut wait = a.create_label();
+    a.mov(eax, 1)?;
+    a.set_label(&mut wait)?;
+    a.xchg(dword_ptr(variable(lock)), eax)?;
+    a.test(eax, eax)?;
+    a.je(taken)?;
+    a.pause()?;
+    a.jmp(wait)?;
+    a.set_label(&mut taken)?;
+    a.inc(dword_ptr(variable(counter)))?;
+    a.mov(dword_ptr(variable(lock)), 0)
+}
+
 /// A guest that runs each test for its number of rounds and powers off. For a test it prints its name, the counts of its
 /// outcomes, and the variables 0 to 3, in hexadecimal. It wants as many processors as the largest test has parts.
 ///
