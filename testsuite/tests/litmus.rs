@@ -5,7 +5,7 @@
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use rx86_testsuite::guest::rounds::{
-    self, Counts, Part, Test, count, in_cell, increment_under_lock, note, nothing, variable,
+    self, Counts, Part, Test, count, in_cell, increment_under_lock, note, nothing, repeat, variable,
 };
 use rx86_testsuite::guest::runner::{Emulator, Guest};
 use rx86_testsuite::smp::overlap;
@@ -228,29 +228,16 @@ fn order_of_many() -> Vec<(Test, Law)> {
     ]
 }
 
-/// Executes `body` a few times.
-fn repeat(
-    a: &mut CodeAssembler,
-    body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
-) -> Result<(), IcedError> {
-    let mut again = a.create_label();
-    a.mov(esi, TIMES)?;
-    a.set_label(&mut again)?;
-    body(a)?;
-    a.dec(esi)?;
-    a.jne(again)
-}
-
 fn increment(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    repeat(a, |a| a.lock().inc(dword_ptr(variable(X))))
+    repeat(a, TIMES, |a| a.lock().inc(dword_ptr(variable(X))))
 }
 
 fn plain_increment(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    repeat(a, |a| a.inc(dword_ptr(variable(X))))
+    repeat(a, TIMES, |a| a.inc(dword_ptr(variable(X))))
 }
 
 fn exchange_add(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    repeat(a, |a| {
+    repeat(a, TIMES, |a| {
         a.mov(eax, 1)?;
         a.lock().xadd(qword_ptr(variable(X)), rax)
     })
@@ -258,12 +245,12 @@ fn exchange_add(a: &mut CodeAssembler) -> Result<(), IcedError> {
 
 /// Increments a plain variable under a lock of XCHG.
 fn spin_lock(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    repeat(a, |a| increment_under_lock(a, X, Y))
+    repeat(a, TIMES, |a| increment_under_lock(a, X, Y))
 }
 
 /// Adds one to the low and three to the high quadword of 16 bytes.
 fn exchange_16(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    repeat(a, |a| {
+    repeat(a, TIMES, |a| {
         let mut again = a.create_label();
         a.mov(rax, qword_ptr(variable(X)))?;
         a.mov(rdx, qword_ptr(variable(X) + 8))?;
@@ -356,7 +343,7 @@ fn map_page(a: &mut CodeAssembler) -> Result<(), IcedError> {
 /// and 3 the stores.
 fn walked_flags() -> Test {
     let flip: Part = |a| {
-        repeat(a, |a| {
+        repeat(a, TIMES, |a| {
             let mut good = a.create_label();
             a.xor(eax, eax)?;
             a.lock().btc(qword_ptr(TABLES[2]), IGNORED)?;
@@ -370,7 +357,7 @@ fn walked_flags() -> Test {
         })
     };
     let touch: Part = |a| {
-        repeat(a, |a| {
+        repeat(a, TIMES, |a| {
             let mut good = a.create_label();
             a.lock().btr(qword_ptr(TABLES[2]), DIRTY)?;
             a.lock().btr(qword_ptr(TABLES[2]), ACCESSED)?;

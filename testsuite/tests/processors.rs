@@ -8,7 +8,9 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use rx86::demo::debian::Flavour;
 use rx86_testsuite::guest::debian;
-use rx86_testsuite::guest::rounds::{self, Counts, Part, Test, increment_under_lock, nothing, variable};
+use rx86_testsuite::guest::rounds::{
+    self, Counts, Part, Test, increment_under_lock, nothing, repeat, variable,
+};
 use rx86_testsuite::guest::runner::{Emulator, Guest};
 use rx86_testsuite::smp::program::{self, COMPLAINTS, IN_GUEST, TIMER_COMPLAINTS};
 use std::io::Write;
@@ -153,22 +155,9 @@ const SPIN_LIMIT: Duration = Duration::from_secs(200);
 const TURNS: u32 = 100;
 const ROUNDS: u32 = 20;
 
-/// Executes `body` once for each turn.
-fn each_turn(
-    a: &mut CodeAssembler,
-    body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
-) -> Result<(), IcedError> {
-    let mut again = a.create_label();
-    a.mov(esi, TURNS)?;
-    a.set_label(&mut again)?;
-    body(a)?;
-    a.dec(esi)?;
-    a.jne(again)
-}
-
 /// Variable 0 is a token: its low bits say whose it is. Whoever has it passes it on to the next processor.
 fn pass_token<const CPU: u32>(a: &mut CodeAssembler) -> Result<(), IcedError> {
-    each_turn(a, |a| {
+    repeat(a, TURNS, |a| {
         let (mut wait, mut mine) = (a.create_label(), a.create_label());
         a.mov(ebx, variable(0))?;
         a.set_label(&mut wait)?;
@@ -197,7 +186,7 @@ fn spins(engine: &str) {
         pass_token::<6>,
         pass_token::<7>,
     ];
-    let take_lock: Part = |a| each_turn(a, |a| increment_under_lock(a, 0, 1));
+    let take_lock: Part = |a| repeat(a, TURNS, |a| increment_under_lock(a, 0, 1));
     let lock = vec![take_lock; SPINNERS as usize];
     let kernel = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("spin-{engine}"));
     let image = rounds::guest(&[(test("token", token), ROUNDS), (test("lock", lock), ROUNDS)]);

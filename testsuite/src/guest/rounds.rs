@@ -98,6 +98,20 @@ pub fn nothing(_: &mut CodeAssembler) -> Result<(), IcedError> {
     Ok(())
 }
 
+/// Executes `body` so many times. It changes ESI.
+pub fn repeat(
+    a: &mut CodeAssembler,
+    times: u32,
+    body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<(), IcedError> {
+    let mut again = a.create_label();
+    a.mov(esi, times)?;
+    a.set_label(&mut again)?;
+    body(a)?;
+    a.dec(esi)?;
+    a.jne(again)
+}
+
 /// Increments a variable while it has a lock, which is another variable and taken by XCHG. It changes EAX.
 pub fn increment_under_lock(a: &mut CodeAssembler, counter: u32, lock: u32) -> Result<(), IcedError> {
     let mut taken = a.create_label();
