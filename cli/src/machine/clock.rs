@@ -1,5 +1,6 @@
 //! Guest time: the host's monotonic clock while the machine runs, or a clock that is set by hand.
 
+use super::halt_poll::sharers_of_a_host_cpu;
 use super::lag::SharedLag;
 use rx86_devices::Clock;
 use rx86_devices::lapic::TscClock;
@@ -32,17 +33,23 @@ struct HostClock {
     stood_ns: AtomicU64,
     /// Since when it does.
     stands: Mutex<Option<Instant>>,
-    /// What else it is behind.
+    /// How far it is behind besides, and why.
     lag: SharedLag,
 }
 
+/// For how long a vCPU may do without its host CPU before guest time waits for it; longer by a turn of each other one that
+/// the host gives the same CPU.
+const SLACK_NS: u64 = 2_000_000;
+const TURN_NS: u64 = 4_000_000;
+
 impl HostClock {
-    fn start() -> Self {
+    fn start(vcpus: usize) -> Self {
+        let others = sharers_of_a_host_cpu(vcpus) as u64 - 1;
         Self {
             start: Instant::now(),
             stood_ns: AtomicU64::new(0),
             stands: Mutex::new(None),
-            lag: SharedLag::default(),
+            lag: SharedLag::new(vcpus, SLACK_NS + others * TURN_NS),
         }
     }
 
@@ -61,10 +68,10 @@ impl HostClock {
 const SET_UNIX_NS: u64 = 1_700_000_000_000_000_000;
 
 impl GuestClock {
-    /// The host's clock; guest time zero is now.
-    pub(super) fn start() -> Self {
+    /// The host's clock; guest time zero is now. It waits for each of so many vCPUs that is kept from running by the host.
+    pub(super) fn start(vcpus: usize) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-        Self { source: Source::Host(HostClock::start()), unix_ns_at_start: unix }
+        Self { source: Source::Host(HostClock::start(vcpus)), unix_ns_at_start: unix }
     }
 
     /// Guest time stands still until `go_on`: nobody looks at it meanwhile.
@@ -84,11 +91,24 @@ impl GuestClock {
         }
     }
 
-    /// A vCPU that wanted to run was kept from it by the host for so long: guest time stands still for as long from now on, but at
-    /// most half of the time, and makes up for it later.
-    pub(super) fn make_up_for(&self, waited_ns: u64) {
+    /// A vCPU runs. To be called often by its thread, until it sleeps.
+    pub(super) fn runs(&self, vcpu: usize) {
         if let Source::Host(clock) = &self.source {
-            clock.lag.stand_still(|| clock.host_ns(), waited_ns);
+            clock.lag.runs(vcpu, || clock.host_ns());
+        }
+    }
+
+    /// A vCPU does not need to run for `ns`, unless it is called.
+    pub(super) fn sleeps(&self, vcpu: usize, ns: u64) {
+        if let Source::Host(clock) = &self.source {
+            clock.lag.sleeps(vcpu, clock.host_ns(), ns);
+        }
+    }
+
+    /// A vCPU that may sleep is to run.
+    pub(super) fn is_called(&self, vcpu: usize) {
+        if let Source::Host(clock) = &self.source {
+            clock.lag.is_called(vcpu, clock.host_ns());
         }
     }
 

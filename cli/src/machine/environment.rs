@@ -255,12 +255,15 @@ impl Environment for VcpuEnvironment {
         if self.shared.clock.is_by_hand() {
             self.shared.rest(self.cpu, limit_ns);
         } else {
+            self.shared.clock.sleeps(self.cpu, limit_ns);
             self.attention().sleep(u32::MAX, Duration::from_nanos(limit_ns));
+            self.shared.clock.runs(self.cpu);
         }
     }
 
     fn end_halt(&mut self, apic_id: u32) {
         if let Some(attention) = self.shared.attentions.get(apic_id as usize) {
+            self.shared.clock.is_called(apic_id as usize);
             attention.raise(Attention::UNHALT);
         }
     }

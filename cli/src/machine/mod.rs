@@ -264,7 +264,9 @@ fn board(
     output: &Output,
     attentions: &[Attention],
 ) -> Arc<Shared> {
-    let clock = Arc::new(if config.by_hand { GuestClock::by_hand() } else { GuestClock::start() });
+    // KVM does not say often enough that its vCPU runs.
+    let waits_for = if matches!(config.engine, Engine::Kvm) { 0 } else { config.cpus as usize };
+    let clock = Arc::new(if config.by_hand { GuestClock::by_hand() } else { GuestClock::start(waits_for) });
     let high = memory.regions().iter().filter(|region| region.gpa >= HIGH_RAM).map(|region| region.len).sum();
     let board = Board::new(
         BoardConfig {

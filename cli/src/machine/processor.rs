@@ -1,11 +1,10 @@
 //! One vCPU on its thread: executing, its local APIC's timer, and sleep while the guest halts.
 
 use super::Outcome;
-use super::halt_poll::{HaltPoll, sharers_of_a_host_cpu};
+use super::halt_poll::HaltPoll;
 use super::pace::Pace;
 use super::report::TripleFault;
 use super::shared::{EndOnPanic, Ending, Shared, lock};
-use super::stolen::Starvation;
 use crate::console::Output;
 use anyhow::anyhow;
 use rx86_cpu::backend::{Exit, ResetKind, X86Ops};
@@ -48,18 +47,15 @@ impl Processor {
     pub(super) fn run(&mut self, mut look_after: impl FnMut(&Shared) -> Option<u64>) {
         let shared = self.shared.clone();
         let _guard = EndOnPanic(&shared);
-        let mut starvation = Starvation::begin(sharers_of_a_host_cpu(shared.attentions.len()) - 1);
         let mut pace = Pace::new();
+        shared.clock.runs(self.number);
         while !shared.is_ending() {
             let began = Instant::now();
             let exit = self.engine.run(pace.instructions());
-            let elapsed = began.elapsed();
             if exit == Exit::Yield {
-                pace.took(elapsed);
+                pace.took(began.elapsed());
             }
-            if elapsed >= Starvation::SUSPICIOUS {
-                shared.clock.make_up_for(starvation.in_the_last(elapsed));
-            }
+            shared.clock.runs(self.number);
             lock(&self.lapic).advance(shared.clock.now_ns());
             let deadline = look_after(&shared);
             self.engine.set_a20(shared.a20.load(Ordering::Relaxed));
@@ -77,6 +73,7 @@ impl Processor {
                 Exit::Yield | Exit::InterruptWindow | Exit::Debug => {}
             }
         }
+        shared.clock.sleeps(self.number, u64::MAX);
     }
 
     /// Writes what the guest has printed; an output that nobody reads ends the run.
@@ -127,8 +124,10 @@ impl Processor {
         let next = timer.into_iter().chain(deadline).min();
         let left = next.map_or(LONGEST_SLEEP_NS, |at| at.saturating_sub(self.shared.clock.now_ns()));
         if left > 0 {
-            let limit = Duration::from_nanos(left.min(LONGEST_SLEEP_NS));
-            self.halt_poll.wait(&self.shared.attentions[self.number], wakes, limit);
+            let left = left.min(LONGEST_SLEEP_NS);
+            self.shared.clock.sleeps(self.number, left);
+            self.halt_poll.wait(&self.shared.attentions[self.number], wakes, Duration::from_nanos(left));
+            self.shared.clock.runs(self.number);
         }
     }
 }

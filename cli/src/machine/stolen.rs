@@ -1,6 +1,4 @@
-//! How long a thread has waited for a host CPU while it could have run, for the guest to know and for its clock.
-
-use std::time::Duration;
+//! How long a thread has waited for a host CPU while it could have run, for the guest to know.
 
 /// How long a look at the host's count is good for.
 const PERIOD_NS: u64 = 10_000_000;
@@ -21,35 +19,6 @@ impl StolenTime {
             self.ns = self.ns.max(waited_ns());
         }
         self.ns
-    }
-}
-
-/// How long a thread may wait for each other one that the host gives the same CPU in turn.
-const TURN_NS: u64 = 4_000_000;
-
-/// Notices that its thread was kept from running.
-#[derive(Debug)]
-pub(super) struct Starvation {
-    waited_ns: u64,
-    /// What a vCPU waits for others of its machine is no starvation.
-    fair_ns: u64,
-}
-
-impl Starvation {
-    /// What takes less is no reason to ask the host.
-    pub(super) const SUSPICIOUS: Duration = Duration::from_millis(2);
-
-    /// Of a vCPU that shares its host CPU with so many others. To be called by its thread itself.
-    pub(super) fn begin(others: usize) -> Self {
-        Self { waited_ns: waited_ns(), fair_ns: TURN_NS * others as u64 }
-    }
-
-    /// How much longer than is fair the thread waited for a host CPU in `elapsed`, which has just passed.
-    pub(super) fn in_the_last(&mut self, elapsed: Duration) -> u64 {
-        let waited_ns = waited_ns();
-        let since = waited_ns.saturating_sub(self.waited_ns);
-        self.waited_ns = waited_ns;
-        since.min(elapsed.as_nanos() as u64).saturating_sub(self.fair_ns)
     }
 }
 
