@@ -98,6 +98,17 @@ fn full_kernel() {
     boots("full", Flavour::Full, 512, &[]);
 }
 
+/// What translations there are of code that is needed again is given up all the time.
+#[test]
+fn cloud_kernel_with_a_full_code_cache() {
+    let Some(run) = boots("cloud-full-cache", Flavour::Cloud, 512, &["--code-cache", "2M", "--stats"]) else {
+        return;
+    };
+    let dropped = run.errors.lines().find(|line| line.starts_with("regions dropped")).unwrap_or_default();
+    let evicted = dropped.split_whitespace().rev().nth(1).and_then(|count| count.parse::<u32>().ok());
+    assert!(evicted.is_some_and(|count| count > 1000), "'{dropped}': {}", run.errors);
+}
+
 #[test]
 fn cloud_kernel_on_the_interpreter() {
     boots("cloud-interp", Flavour::Cloud, 512, &["--engine", "interp"]);
