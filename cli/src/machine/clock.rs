@@ -37,10 +37,10 @@ struct HostClock {
     lag: SharedLag,
 }
 
-/// For how long a vCPU may do without its host CPU before guest time waits for it; longer by a turn of each other one that
-/// the host gives the same CPU.
+/// For how long a vCPU may do without its host CPU before guest time waits for it; a little longer for each other one that the
+/// host gives the same CPU. A turn of such a one takes longer than that, but a guest's tick must not go by in each.
 const SLACK_NS: u64 = 2_000_000;
-const TURN_NS: u64 = 4_000_000;
+const TURN_NS: u64 = 500_000;
 
 impl HostClock {
     fn start(vcpus: usize) -> Self {
