@@ -2,6 +2,7 @@
 //! instructions, after which the code goes on unless they ask for the block to end.
 
 use crate::context::{Call, JitContext, LeaveKind, RAISED};
+use crate::shape::Shape;
 use crate::translator::{Kept, Place, Translator, aux_offset, register_offset, result_offset};
 use crate::vector::plan::vector_register;
 use crate::vector::{DirtyVectors, plan};
@@ -169,6 +170,8 @@ impl Translator<'_> {
             let flags = self.arithmetic_flags();
             self.store_state(flags.result, result_offset());
             self.store_state(flags.aux, aux_offset());
+            let shape = self.builder.ins().iconst(I64, i64::from(Shape::VALUES.encode()));
+            self.store_exchange(shape, offset_of!(JitContext, flags_shape));
         }
         self.publish_vectors(uses.vectors);
     }

@@ -84,12 +84,20 @@ pub(crate) struct JitContext {
     /// The mapping and mode, as the jump cache's entries have them, of the lower and of the upper half of the address space;
     /// `NO_TAG` if the engine has to look first.
     pub(crate) tags: [u64; 2],
+    /// The encoded `Shape` of the flags that translated code has left behind, and `left` unless they are two values.
+    /// What is `result` and `right` is in `Vcpu`. It is `Shape::VALUES` wherever anybody else looks.
+    pub(crate) flags_shape: u64,
+    pub(crate) flags_left: u64,
+    /// Instructions that may still be executed; translated code counts it down and may go below zero.
+    pub(crate) remaining: i64,
     /// What the thunk at `slow_access` calls.
     pub(crate) slow_function: extern "C" fn(*mut JitContext),
     /// Makes the host's x87 the guest's, unless an exception is not masked.
     pub(crate) load_x87_function: extern "C" fn(*mut JitContext),
-    /// Instructions that may still be executed; translated code counts it down and may go below zero.
-    pub(crate) remaining: i64,
+    /// What the thunk at `settle` calls.
+    pub(crate) settle_function: extern "C" fn(*mut JitContext),
+    /// Calls `settle_function` with all registers preserved.
+    pub(crate) settle: *const u8,
     /// Arguments of `slow_access`: the linear address; a `Request`.
     pub(crate) linear: u64,
     pub(crate) access: u64,
@@ -113,10 +121,6 @@ pub(crate) struct JitContext {
     pub(crate) signalling_nan: u64,
     /// Where results go that are computed only for their flags.
     pub(crate) scratch: [u64; 2],
-    /// The encoded `Shape` of the flags that translated code has left behind, and `left`. What is `result` and `right` is
-    /// in `Vcpu` then. It is `Shape::VALUES` wherever anybody else looks.
-    pub(crate) flags_shape: u64,
-    pub(crate) flags_left: u64,
     /// What `dispatch` goes on through when the jump cache does not know RIP.
     pub(crate) look_up: *const u8,
     /// What the thunk at `look_up` calls: the host code that goes on at RIP, or zero. Its `Call`s are at `calls`.
@@ -178,6 +182,8 @@ impl JitContext {
             call,
             slow_function: slow_access_function,
             load_x87_function,
+            settle_function,
+            settle: thunks.settle(),
             remaining: i64::try_from(budget).unwrap_or(i64::MAX),
             linear: 0,
             access: 0,
@@ -243,6 +249,12 @@ impl JitContext {
         unsafe { (*self.cpu).state.mxcsr = guest };
         true
     }
+}
+
+/// Makes the flags two values, for quick translations.
+extern "C" fn settle_function(context: *mut JitContext) {
+    // SAFETY: as in `slow_access_function`.
+    unsafe { &mut *context }.settle_flags();
 }
 
 /// Makes the host's x87 the guest's; if that must not be, because an exception is not masked, `x87_loaded` stays zero.
@@ -381,6 +393,7 @@ extern "C" fn call(context: *mut JitContext, call: *const Call, next: u64) -> u6
     // SAFETY: as in `slow_access_function`; the translation's calls outlive its execution.
     let (context, cpu, Call { run, op, floating, .. }) =
         unsafe { (&mut *context, &mut *(*context).cpu, &*call) };
+    context.settle_flags();
     if *floating {
         context.unload_x87();
     }

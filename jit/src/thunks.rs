@@ -27,6 +27,7 @@ pub(crate) struct Thunks {
     dispatch: HostCode,
     look_up: HostCode,
     slow_access: HostCode,
+    settle: HostCode,
     load_x87: HostCode,
     load_mxcsr: HostCode,
     store_mxcsr: HostCode,
@@ -67,10 +68,21 @@ impl Thunks {
         let dispatch = add(compiler.dispatch_thunk()?)?;
         let look_up = add(compiler.look_up_thunk()?)?;
         let slow_access = add(compiler.preserving_thunk(offset_of!(JitContext, slow_function))?)?;
+        let settle = add(compiler.preserving_thunk(offset_of!(JitContext, settle_function))?)?;
         let load_x87 = add(compiler.preserving_thunk(offset_of!(JitContext, load_x87_function))?)?;
         let load_mxcsr = add(compiler.preserving_thunk(offset_of!(JitContext, load_mxcsr_function))?)?;
         let store_mxcsr = add(store_mxcsr_code())?;
-        Ok(Self { _memory: memory, enter, dispatch, look_up, slow_access, load_x87, load_mxcsr, store_mxcsr })
+        Ok(Self {
+            _memory: memory,
+            enter,
+            dispatch,
+            look_up,
+            slow_access,
+            settle,
+            load_x87,
+            load_mxcsr,
+            store_mxcsr,
+        })
     }
 
     /// What translations go on through when they have stored an RIP.
@@ -85,6 +97,10 @@ impl Thunks {
 
     pub(crate) fn slow_access(&self) -> *const u8 {
         self.slow_access.start
+    }
+
+    pub(crate) fn settle(&self) -> *const u8 {
+        self.settle.start
     }
 
     pub(crate) fn load_x87(&self) -> *const u8 {

@@ -3,7 +3,7 @@
 use super::assembler::*;
 use super::ir::{Ending, Listing, NONE, Opcode, Operation, Value};
 use super::liveness::Liveness;
-use super::registers::{OutOfPlaces, Registers, STATE, TEMPORARY, slot_offset, store};
+use super::registers::{OutOfPlaces, Registers, STATE, TEMPORARY, slot_offset, slot_place, store};
 use super::stubs::{MAX_NODE_INSTRUCTIONS, Stub, Stubs, TLB};
 use crate::access::Request;
 use crate::context::Call;
@@ -152,6 +152,7 @@ impl Emitter {
         match opcode {
             Opcode::Constant => {}
             Opcode::Get => self.registers.found_in_slot(here.at, constant as u8),
+            Opcode::Settle => self.stubs.settle(&mut self.asm),
             Opcode::Set => self.set(here, a, constant as u8)?,
             Opcode::Add => self.sum(here, a, b)?,
             Opcode::Sub => self.arithmetic(here, Alu::Sub, a, b)?,
@@ -262,11 +263,12 @@ impl Emitter {
         };
         let Here { listing, at, locked } = *here;
         self.registers.replace_slot(&mut self.asm, &self.liveness, listing, number, (value, at), locked)?;
+        let (base, offset) = slot_place(number);
         match (constant, from) {
-            (Some(constant), _) => self.asm.store_constant(64, STATE, slot_offset(number), constant),
+            (Some(constant), _) => self.asm.store_constant(64, base, offset, constant),
             (None, Some(from)) => {
                 let is_vector = listing.is_vector(value);
-                store(&mut self.asm, is_vector, STATE, slot_offset(number), from);
+                store(&mut self.asm, is_vector, base, offset, from);
             }
             (None, None) => {}
         }

@@ -8,17 +8,20 @@ pub(super) type Value = u16;
 /// No operand.
 pub(super) const NONE: Value = u16::MAX;
 
-/// Places in `Vcpu` that operations read and write as 64 bits, or from `VECTORS` on as 128: 0 to 16 are the slots of
-/// `Vcpu::regs`.
+/// Places in `Vcpu` and `JitContext` that operations read and write as 64 bits, or from `VECTORS` on as 128: 0 to 16 are the
+/// slots of `Vcpu::regs`.
 pub(super) mod slot {
     pub(crate) const RIP: u8 = 16;
-    /// `ArithFlags::result` and `aux`.
+    /// `ArithFlags::result` and `aux`, or what `JitContext::flags_shape` says.
     pub(crate) const RESULT: u8 = 17;
     pub(crate) const AUX: u8 = 18;
     pub(crate) const FS_BASE: u8 = 19;
     pub(crate) const GS_BASE: u8 = 20;
+    /// `JitContext::flags_shape` and `flags_left`.
+    pub(crate) const SHAPE: u8 = 21;
+    pub(crate) const LEFT: u8 = 22;
     /// Bits 0 to 127 of the 16 vector registers, then bits 128 to 255 of each.
-    pub(crate) const VECTORS: u8 = 21;
+    pub(crate) const VECTORS: u8 = 23;
     pub(crate) const COUNT: usize = VECTORS as usize + 32;
 }
 
@@ -27,8 +30,10 @@ pub(super) mod slot {
 pub(super) enum Opcode {
     /// `constant`.
     Constant,
-    /// Slot `constant`.
+    /// Slot `constant`, behind `a` if that is a `Settle`.
     Get,
+    /// Makes the flags two values.
+    Settle,
     Add,
     Sub,
     Mul,
@@ -147,8 +152,8 @@ impl Listing {
     pub(super) fn operands(&self, operation: &Operation) -> [Value; 3] {
         let Operation { opcode, a, b, c, .. } = *operation;
         match opcode {
-            Opcode::Probe | Opcode::Canonical | Opcode::Aligned => [a, NONE, NONE],
-            Opcode::Call | Opcode::Get | Opcode::Constant => [NONE; 3],
+            Opcode::Probe | Opcode::Canonical | Opcode::Aligned | Opcode::Get => [a, NONE, NONE],
+            Opcode::Call | Opcode::Settle | Opcode::Constant => [NONE; 3],
             _ => [a, b, c],
         }
     }

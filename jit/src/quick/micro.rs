@@ -1,7 +1,9 @@
 //! The quick tier's micro-operations: each adds the operation that computes it to the node's listing.
 
+use super::flags::HeldFlags;
 use super::ir::{Ending, Listing, NONE, Opcode, Operation, Value, slot};
 use crate::access::{Kind, Request};
+use crate::shape::Shape;
 use crate::translator::Untranslatable;
 use rx86_cpu::op::{AddressForm, Op, Reg, op_flags, reg};
 use rx86_cpu::ops::{FlagsOf, Hard, Meaning, MicroOps};
@@ -15,10 +17,7 @@ pub(super) struct Held {
     slots: [Value; slot::COUNT],
     /// Bit n: slot n was changed by the current instruction.
     changed: u64,
-    /// The flags are those of `a - b` in a width.
-    difference: Option<(Value, Value, u32)>,
-    /// The flags that are set next are.
-    next_difference: Option<(Value, Value, u32)>,
+    pub(super) flags: HeldFlags,
     /// The flags are those of this ORDER.
     pub(super) order: Value,
     /// 128 zeros.
@@ -26,14 +25,8 @@ pub(super) struct Held {
 }
 
 impl Held {
-    const NOTHING: Self = Self {
-        slots: [NONE; slot::COUNT],
-        changed: 0,
-        difference: None,
-        next_difference: None,
-        order: NONE,
-        zero: NONE,
-    };
+    const NOTHING: Self =
+        Self { slots: [NONE; slot::COUNT], changed: 0, flags: HeldFlags::Unknown, order: NONE, zero: NONE };
 }
 
 /// Lists what a node computes: implements `MicroOps`.
@@ -86,7 +79,8 @@ impl Recorder {
     }
 
     /// Begins the node at `offset`.
-    pub(super) fn begin_node(&mut self, offset: i64) {
+    /// `shape`: that of the flags there, if it is known.
+    pub(super) fn begin_node(&mut self, offset: i64, shape: Option<Shape>) {
         self.listing.operations.clear();
         self.listing.starts.clear();
         self.listing.starts.push(offset);
@@ -94,6 +88,7 @@ impl Recorder {
         self.listing.floating = false;
         self.start = offset;
         self.forget();
+        self.held.flags = shape.map_or(HeldFlags::Unknown, HeldFlags::Kept);
     }
 
     /// Nothing is known any more.
@@ -147,6 +142,7 @@ impl Recorder {
         let instruction = self.current();
         self.list(Opcode::Call, [NONE, NONE, instruction], 64, index as u64);
         self.forget();
+        self.held.flags = HeldFlags::Kept(Shape::VALUES);
         self.end_instruction();
     }
 
@@ -193,6 +189,11 @@ impl Recorder {
             self.held.slots[at] = self.list_narrow(Opcode::Get, [NONE; 3], 64, u64::from(number), bits);
         }
         self.held.slots[at]
+    }
+
+    /// A slot is known to hold a value.
+    pub(super) fn note_slot(&mut self, number: u8, value: Value) {
+        self.held.slots[usize::from(number)] = value;
     }
 
     /// Whether a slot is known to hold a value.
@@ -600,26 +601,19 @@ impl MicroOps for Recorder {
     }
 
     fn flags(&mut self) -> ArithFlags<Value> {
-        ArithFlags { result: self.slot(slot::RESULT), aux: self.slot(slot::AUX) }
+        self.flag_values()
     }
 
     fn set_flags(&mut self, flags: ArithFlags<Value>) {
-        self.set_slot(slot::RESULT, flags.result);
-        self.set_slot(slot::AUX, flags.aux);
-        self.held.difference = self.held.next_difference.take();
-        self.held.order = NONE;
+        self.set_flag_values(flags);
     }
 
     fn remember_flags<W: Width>(&mut self, of: FlagsOf<Value>) -> bool {
-        if let FlagsOf::Difference { a, b, .. } = of {
-            self.held.next_difference = Some((a, b, W::BITS));
-        }
-        false
+        self.set_operation(W::BITS, of)
     }
 
     fn known_condition(&mut self, code: u8) -> Option<Value> {
-        let Some((a, b, width)) = self.held.difference else { return self.condition_of_order(code) };
-        matches!(code >> 1, 1 | 2 | 3 | 6 | 7).then(|| self.compare(code, width, a, b))
+        self.condition_of_operation(code)
     }
 
     fn check_target(&mut self, target: Value) -> Result<(), Untranslatable> {

@@ -10,6 +10,7 @@
 mod assembler;
 mod emit;
 mod encoding;
+mod flags;
 mod ir;
 mod liveness;
 mod micro;
@@ -23,6 +24,7 @@ use crate::compiler::{CompileError, Translation, check_mode};
 use crate::context::Call;
 use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
+use crate::shape::Shape;
 use assembler::Label;
 use emit::{Edge, Edges, Emitter};
 use iced_x86::{Decoder, DecoderOptions};
@@ -40,6 +42,10 @@ pub(crate) struct QuickCompiler {
     labels: Vec<Label>,
     /// For each node whether it is the region's first, or something that leads to it is written behind it.
     firsts: Vec<bool>,
+    /// For each node the only one that leads to it, if it is one.
+    only: Vec<Option<usize>>,
+    /// For each node that is listed what is known of the flags at its end.
+    shapes: Vec<Option<Shape>>,
 }
 
 impl QuickCompiler {
@@ -50,6 +56,8 @@ impl QuickCompiler {
             emitter: Emitter::new(),
             labels: Vec::new(),
             firsts: Vec::new(),
+            only: Vec::new(),
+            shapes: Vec::new(),
         })
     }
 
@@ -87,10 +95,13 @@ impl QuickCompiler {
         let mut calls = Vec::new();
         let mut read_anew = Vec::new();
         let mut instructions = 0;
-        self.note_firsts(region, &order);
+        self.note_ways(region, &order);
         for (position, &number) in order.iter().enumerate() {
             let node = &region.nodes[number];
+            let shape = self.only[number].and_then(|before| self.shapes[before]);
+            self.recorder.begin_node(node.offset, shape);
             let failure = self.record(node, mode, model, &mut calls, &mut read_anew);
+            self.shapes[number] = self.recorder.held.flags.shape();
             let done = self.recorder.listing.starts.len() - 1;
             if done == 0 && number == 0 {
                 return Err(CompileError::Decode(failure.unwrap_or(DecodeFailure::NeedMoreBytes)));
@@ -114,17 +125,26 @@ impl QuickCompiler {
         })
     }
 
-    /// Fills in `firsts` for nodes that are written in this order.
-    fn note_firsts(&mut self, region: &Region, order: &[usize]) {
+    /// Fills in `firsts` and `only` for nodes that are written in this order.
+    fn note_ways(&mut self, region: &Region, order: &[usize]) {
         self.firsts.clear();
         self.firsts.resize(region.nodes.len(), false);
         self.firsts[0] = true;
+        self.shapes.clear();
+        self.shapes.resize(region.nodes.len(), None);
+        self.only.clear();
+        self.only.resize(region.nodes.len(), None);
+        // The region's entry leads to node 0.
+        let mut is_led_to = 1u128;
         let mut is_written = 0u128;
         for &number in order {
             is_written |= 1 << number;
             let successors = &region.nodes[number].successors;
             for next in [successors.next, successors.target].into_iter().flatten() {
                 self.firsts[next] |= is_written >> next & 1 != 0;
+                let is_first_way = is_led_to >> next & 1 == 0;
+                is_led_to |= 1 << next;
+                self.only[next] = is_first_way.then_some(number);
             }
         }
     }
@@ -158,7 +178,7 @@ impl QuickCompiler {
         }
     }
 
-    /// Lists a node up to the first instruction that cannot be decoded, and says why.
+    /// Lists a node, which has been begun, up to the first instruction that cannot be decoded, and says why.
     fn record(
         &mut self,
         node: &Node,
@@ -167,7 +187,6 @@ impl QuickCompiler {
         calls: &mut Vec<Call>,
         read_anew: &mut Vec<ReadAnew>,
     ) -> Option<DecodeFailure> {
-        self.recorder.begin_node(node.offset);
         let mut at = 0;
         let mut decoding = Decoding::new(&node.bytes, mode, model);
         while at < node.bytes.len() {

@@ -3,10 +3,14 @@
 use super::assembler::*;
 use super::ir::{Listing, NONE, Opcode, Value, slot};
 use super::liveness::Liveness;
+use crate::context::JitContext;
 use crate::translator::{aux_offset, register_offset, result_offset};
 use crate::vector::vector_offset;
 use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
 use std::mem::offset_of;
+
+/// Holds the `JitContext`.
+pub(super) const CONTEXT: Reg = R15;
 
 /// Holds the address `STATE_BIAS` bytes into the `Vcpu` while translated code executes.
 pub(super) const STATE: Reg = RBX;
@@ -74,7 +78,16 @@ pub(super) struct Registers {
     spilled: [Value; SPILLS + VECTOR_SPILLS],
 }
 
-/// The offset of a slot from `STATE`.
+/// Where a slot is: a register, and the offset from the address that it holds.
+pub(super) fn slot_place(number: u8) -> (Reg, i32) {
+    match number {
+        slot::SHAPE => (CONTEXT, offset_of!(JitContext, flags_shape) as i32),
+        slot::LEFT => (CONTEXT, offset_of!(JitContext, flags_left) as i32),
+        _ => (STATE, slot_offset(number)),
+    }
+}
+
+/// The offset of a slot of `Vcpu` from `STATE`.
 pub(super) fn slot_offset(number: u8) -> i32 {
     let base = |segment: usize| {
         offset_of!(Vcpu, segments) + segment * size_of::<Segment>() + offset_of!(Segment, base)
@@ -218,7 +231,10 @@ impl Registers {
             (Opcode::Constant, _) => {
                 asm.mov_constant(reg, listing.operations[usize::from(value)].constant);
             }
-            (_, Home::Slot(number)) => load(asm, is_vector, reg, STATE, slot_offset(number)),
+            (_, Home::Slot(number)) => {
+                let (base, offset) = slot_place(number);
+                load(asm, is_vector, reg, base, offset);
+            }
             (_, Home::Spill(spill)) => load(asm, is_vector, reg, RSP, spill_offset(spill)),
             (_, Home::None) => unreachable!("a value that is needed is somewhere"),
         }

@@ -2,13 +2,11 @@
 
 use super::assembler::*;
 use super::ir::slot;
-use super::registers::{SPILL_BYTES, STATE, STATE_BIAS, TEMPORARY, slot_offset};
+use super::registers::{CONTEXT, SPILL_BYTES, STATE, STATE_BIAS, TEMPORARY, slot_offset};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
 use std::mem::offset_of;
 
-/// Holds the `JitContext`.
-const CONTEXT: Reg = R15;
 /// Holds the TLB's entries.
 pub(super) const TLB: Reg = R13;
 /// Holds the counters of `Heat`.
@@ -30,6 +28,8 @@ pub(super) enum Stub {
     Hot { label: Label, offset: i32, heat: u32 },
     /// Asks for the host address of `linear`, for `to`; if there is none, leaves as `Exit`.
     SlowAccess { label: Label, back: Label, linear: Reg, request: u64, to: Reg, offset: i32, undo: i32 },
+    /// Makes the flags two values.
+    Settle { label: Label, back: Label },
     /// Makes MXCSR the guest's.
     LoadMxcsr { label: Label, back: Label, exit: Label },
     /// A function has not just done its instruction. `undo` counts that one.
@@ -136,6 +136,15 @@ impl Stubs {
         asm.call_memory(CONTEXT, field(offset_of!(JitContext, call)));
         asm.test(RAX, RAX);
         asm.jump_if(condition::NOT_EQUAL, not_done);
+    }
+
+    /// Makes the flags two values, unless they are.
+    pub(super) fn settle(&mut self, asm: &mut Assembler) {
+        let (label, back) = (asm.label(), asm.label());
+        asm.alu_memory(Alu::Cmp, 64, CONTEXT, field(offset_of!(JitContext, flags_shape)), 0);
+        asm.jump_if(condition::NOT_EQUAL, label);
+        asm.bind(back);
+        self.add(Stub::Settle { label, back });
     }
 
     /// Goes to `load` unless MXCSR is the guest's.
@@ -288,6 +297,13 @@ impl Stubs {
                 asm.dword(request as i32 | undo << UNDO_SHIFT);
                 asm.dword(offset);
                 asm.mov(to, TEMPORARY);
+                asm.jump(back);
+            }
+            Stub::Settle { label, back } => {
+                asm.bind(label);
+                asm.exchange(RDI, CONTEXT);
+                asm.call_memory(RDI, field(offset_of!(JitContext, settle)));
+                asm.exchange(RDI, CONTEXT);
                 asm.jump(back);
             }
             Stub::LoadMxcsr { label, back, exit } => {

@@ -40,11 +40,17 @@ pub(super) struct FlagVariables {
 }
 
 impl FlagVariables {
-    /// At the region's entry flags are the two values `result` and `aux`.
-    pub(super) fn new(builder: &mut FunctionBuilder<'_>, result: Variable, aux: Variable) -> Self {
+    /// `result` and `aux` are what `Vcpu` holds at the region's entry, `shape` and `left` what the context does.
+    pub(super) fn new(
+        builder: &mut FunctionBuilder<'_>,
+        (result, aux): (Variable, Variable),
+        (shape, left): (Value, Value),
+    ) -> Self {
         let encodings = Shape::ALL.map(|shape| (shape, builder.ins().iconst(I64, i64::from(shape.encode()))));
         let greatest = builder.ins().iconst(I64, i64::MAX);
-        let [shape, left] = [encodings[0].1, greatest].map(|value| {
+        // Who leaves two values behind does not say what is `left` of them.
+        let left = builder.ins().select(shape, left, greatest);
+        let [shape, left] = [shape, left].map(|value| {
             let variable = builder.declare_var(I64);
             builder.def_var(variable, value);
             variable
@@ -57,12 +63,12 @@ impl FlagVariables {
     }
 }
 
-/// What is stored of flags where the region is left.
-pub(super) enum StoredFlags {
-    /// `ArithFlags`.
-    Values(ArithFlags<Value>),
-    /// What the engine makes them of.
-    Parts { shape: Value, result: Option<Value>, left: Value, right: Value },
+/// What is stored of flags where the region is left: what whoever looks at them makes them of.
+pub(super) struct StoredFlags {
+    pub(super) shape: Value,
+    pub(super) result: Option<Value>,
+    pub(super) left: Option<Value>,
+    pub(super) right: Value,
 }
 
 impl Translator<'_> {
@@ -143,29 +149,21 @@ impl Translator<'_> {
         }
     }
 
-    /// What has to be stored of the flags. `by_parts`: whether it is the engine that looks at them next.
-    pub(super) fn flags_to_store(
-        &mut self,
-        held: Option<HeldFlags>,
-        values: Option<ArithFlags<Value>>,
-        by_parts: bool,
-    ) -> StoredFlags {
+    /// What has to be stored of the flags.
+    pub(super) fn flags_to_store(&mut self, held: Option<HeldFlags>) -> StoredFlags {
         match held {
-            Some(flags) if by_parts && flags.shape != Shape::VALUES => StoredFlags::Parts {
+            Some(flags) => StoredFlags {
                 shape: self.flags.encoding(flags.shape),
                 result: flags.shape.needs_result().then_some(flags.result),
-                left: flags.left,
+                left: (flags.shape != Shape::VALUES).then_some(flags.left),
                 right: flags.right,
             },
-            None if by_parts => StoredFlags::Parts {
+            None => StoredFlags {
                 shape: self.builder.use_var(self.flags.shape),
                 result: self.flags.result_is_set.then(|| self.builder.use_var(self.flags.result)),
-                left: self.builder.use_var(self.flags.left),
+                left: Some(self.builder.use_var(self.flags.left)),
                 right: self.builder.use_var(self.flags.right),
             },
-            _ if values.is_some() => StoredFlags::Values(values.expect("just seen")),
-            Some(flags) => StoredFlags::Values(self.values_of(flags)),
-            None => StoredFlags::Values(self.values_of_variables()),
         }
     }
 

@@ -8,7 +8,6 @@ use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{Block, InstBuilder, Value};
 use cranelift_frontend::FunctionBuilder;
 use rx86_cpu::op::reg;
-use rx86_cpu::state::ArithFlags;
 use std::mem::offset_of;
 
 impl<'a> Translator<'a> {
@@ -46,7 +45,7 @@ impl<'a> Translator<'a> {
             self.builder.switch_to_block(leave.block);
             self.state = self.load_cold(offset_of!(JitContext, state));
             let before = reaching[leave.node];
-            self.store_registers(&leave.held, before, leave.kept, leave.kind);
+            self.store_registers(&leave.held, before, leave.kept);
             match leave.place {
                 Place::Kept => {}
                 Place::Offset(offset) => {
@@ -105,7 +104,7 @@ impl<'a> Translator<'a> {
     }
 
     /// Stores registers and flags that may differ from what `Vcpu` holds.
-    fn store_registers(&mut self, held: &Held, before: NodeEnd, kept: Kept, kind: LeaveKind) {
+    fn store_registers(&mut self, held: &Held, before: NodeEnd, kept: Kept) {
         let dirty = (held.dirty | before.dirty) & !kept.registers;
         for number in (0..16).filter(|number| dirty >> number & 1 != 0) {
             let value = match held.registers[number] {
@@ -119,19 +118,14 @@ impl<'a> Translator<'a> {
         if kept.flags || !(held.flags_dirty || before.flags_dirty) {
             return;
         }
-        match self.flags_to_store(held.flags, held.values, kind != LeaveKind::Next) {
-            StoredFlags::Values(ArithFlags { result, aux }) => {
-                self.store_state(result, result_offset());
-                self.store_state(aux, aux_offset());
-            }
-            StoredFlags::Parts { shape, result, left, right } => {
-                self.store_exchange(shape, offset_of!(JitContext, flags_shape));
-                self.store_exchange(left, offset_of!(JitContext, flags_left));
-                self.store_state(right, aux_offset());
-                if let Some(result) = result {
-                    self.store_state(result, result_offset());
-                }
-            }
+        let StoredFlags { shape, result, left, right } = self.flags_to_store(held.flags);
+        self.store_exchange(shape, offset_of!(JitContext, flags_shape));
+        if let Some(left) = left {
+            self.store_exchange(left, offset_of!(JitContext, flags_left));
+        }
+        self.store_state(right, aux_offset());
+        if let Some(result) = result {
+            self.store_state(result, result_offset());
         }
     }
 
