@@ -3,7 +3,8 @@
 use crate::exception::Exception;
 use crate::features::{CpuModel, Feature};
 use crate::mode::ModeKey;
-use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic};
+use iced_x86::{Code, CpuidFeature, EncodingKind, FlowControl, Instruction, Mnemonic};
+use std::sync::LazyLock;
 
 /// Which register state an instruction needs enabled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,19 +16,38 @@ enum Unit {
     Avx,
 }
 
+/// It needs nothing but a processor with CPUID.
+const BASIC: u8 = 1 << 0;
+/// And that to have 64-bit mode.
+const NEEDS_LM: u8 = 1 << 1;
+/// It may continue elsewhere.
+const ENDS_BLOCK: u8 = 1 << 2;
+
+/// What is asked of every instruction, by its code: iced-x86 has it in many tables, and code that is decoded once finds none
+/// of them in the host's caches.
+static FACTS: LazyLock<Box<[u8]>> = LazyLock::new(|| Code::values().map(facts).collect());
+
+fn facts(code: Code) -> u8 {
+    let ends_block = code == Code::INVALID || code.flow_control() != FlowControl::Next;
+    let basic = match code.cpuid_features() {
+        _ if matches!(code, Code::INVALID | Code::Wait) => 0,
+        [CpuidFeature::INTEL8086 | CpuidFeature::INTEL386] => BASIC,
+        [CpuidFeature::X64] => BASIC | NEEDS_LM,
+        _ => 0,
+    };
+    basic | if ends_block { ENDS_BLOCK } else { 0 }
+}
+
+/// Whether an instruction ends a block, because it may continue elsewhere, or raises an exception because it is none.
+pub fn ends_block(code: Code) -> bool {
+    FACTS[code as usize] & ENDS_BLOCK != 0
+}
+
 /// `Ok` if the instruction may execute; else #UD or #NM (SDM vol. 3, 2.5, 13.1 and the instructions' own tables).
 pub fn check(instruction: &Instruction, mode: ModeKey, model: &CpuModel) -> Result<(), Exception> {
     // Most instructions are of those that all 64-bit processors have.
-    let is_basic = match instruction.cpuid_features() {
-        [CpuidFeature::INTEL8086 | CpuidFeature::INTEL386] => true,
-        [CpuidFeature::X64] => model.has(Feature::Lm),
-        _ => false,
-    };
-    if is_basic
-        && mode.has(ModeKey::LONG64)
-        && !instruction.is_invalid()
-        && instruction.mnemonic() != Mnemonic::Wait
-    {
+    let facts = FACTS[instruction.code() as usize];
+    if facts & BASIC != 0 && mode.has(ModeKey::LONG64) && (facts & NEEDS_LM == 0 || model.has(Feature::Lm)) {
         return Ok(());
     }
     let real_or_vm86 = !mode.has(ModeKey::PROTECTED) || mode.has(ModeKey::VM86);

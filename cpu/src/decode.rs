@@ -1,7 +1,6 @@
 //! From instruction bytes to an `Op` and its meaning (KVM's `x86_decode_insn`). iced-x86 decodes; this file turns its
 //! instruction into the compact form and asks the families for the meaning.
 
-use crate::cpu::Cpu;
 use crate::exception::Exception;
 use crate::features::CpuModel;
 use crate::mode::ModeKey;
@@ -9,7 +8,7 @@ use crate::op::{AddressForm, Op, op_flags, reg};
 use crate::ops::{Hard, Meaning, MicroOps};
 use crate::vector_ops::VectorOps;
 use crate::{availability, integer, simd, system, x87};
-use iced_x86::{Code, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderError, Instruction, Mnemonic, OpKind, Register};
 
 /// The longest instruction (SDM vol. 2, 2.3.11).
 pub const MAX_INSTRUCTION_BYTES: usize = 15;
@@ -77,49 +76,27 @@ impl<'a> Decoding<'a> {
 
     /// Decodes the next instruction. After a failure, there is none.
     pub fn decode<M: VectorOps>(&mut self, model: &CpuModel) -> Result<Decoded<M>, DecodeFailure> {
-        self.decode_with(model, |_, _| ()).map(|(decoded, ())| decoded)
-    }
-
-    /// The same for `Cpu`, with the meaning for another engine `M`, if the instruction has been written in micro-operations.
-    pub fn decode_for<M: VectorOps>(
-        &mut self,
-        model: &CpuModel,
-    ) -> Result<(Decoded<Cpu>, Option<Meaning<M>>), DecodeFailure> {
-        let (decoded, meaning) = self.decode_with(model, |instruction, op| {
-            integer::select::<M>(instruction, op).or_else(|| simd::select_meaning::<M>(instruction))
-        })?;
-        // Not one that raises an exception instead.
-        let meaning = meaning.filter(|_| matches!(decoded.semantics, Semantics::Inline(_)));
-        Ok((decoded, meaning))
-    }
-
-    fn decode_with<M: VectorOps, R>(
-        &mut self,
-        model: &CpuModel,
-        also: impl FnOnce(&Instruction, &Op) -> R,
-    ) -> Result<(Decoded<M>, R), DecodeFailure> {
         let rest = self.rest();
         // Displacements are from there.
         self.decoder.set_ip(0);
         let instruction = self.decoder.decode();
         if !instruction.is_invalid() {
-            return Ok(complete(&instruction, rest, self.mode, model, also));
+            return Ok(complete(&instruction, rest, self.mode, model));
         }
-        let (decoded, also) = decode_invalid(rest, self.mode, model, also)?;
+        let decoded = decode_invalid(rest, self.mode, model)?;
         let position = self.bytes.len() - rest.len() + usize::from(decoded.op.length);
         self.decoder.set_position(position).map_err(|_| DecodeFailure::NeedMoreBytes)?;
-        Ok((decoded, also))
+        Ok(decoded)
     }
 }
 
 /// Decodes an instruction that is not valid, or whose bytes end before it does.
 #[cold]
-fn decode_invalid<M: VectorOps, R>(
+fn decode_invalid<M: VectorOps>(
     bytes: &[u8],
     mode: ModeKey,
     model: &CpuModel,
-    also: impl FnOnce(&Instruction, &Op) -> R,
-) -> Result<(Decoded<M>, R), DecodeFailure> {
+) -> Result<Decoded<M>, DecodeFailure> {
     let bytes = &bytes[..bytes.len().min(MAX_INSTRUCTION_BYTES)];
     let mut decoder = Decoder::with_ip(mode.code_bits(), bytes, 0, model.decoder_options());
     let instruction = decoder.decode();
@@ -133,25 +110,23 @@ fn decode_invalid<M: VectorOps, R>(
     if instruction.is_invalid() && bytes.len() == MAX_INSTRUCTION_BYTES && is_cut_short(bytes, mode, model) {
         return Err(DecodeFailure::TooLong);
     }
-    Ok(complete(&instruction, bytes, mode, model, also))
+    Ok(complete(&instruction, bytes, mode, model))
 }
 
 /// What `instruction`, decoded from the start of `bytes`, is to an engine.
-fn complete<M: VectorOps, R>(
+fn complete<M: VectorOps>(
     instruction: &Instruction,
     bytes: &[u8],
     mode: ModeKey,
     model: &CpuModel,
-    also: impl FnOnce(&Instruction, &Op) -> R,
-) -> (Decoded<M>, R) {
+) -> Decoded<M> {
     let op = compact(instruction, &bytes[..instruction.len()], mode);
     let (semantics, contained) = match availability::check(instruction, mode, model) {
         Ok(()) => meaning(instruction, &op),
         Err(exception) => (Semantics::Hard(raiser(exception)), false),
     };
-    let ends_block = instruction.is_invalid() || instruction.flow_control() != FlowControl::Next;
-    let also = also(instruction, &op);
-    (Decoded { op, semantics, ends_block, contained }, also)
+    let ends_block = availability::ends_block(instruction.code());
+    Decoded { op, semantics, ends_block, contained }
 }
 
 /// Whether 15 bytes end before their instruction does. iced-x86 tells that only of fewer bytes, so one prefix is left out:

@@ -8,7 +8,16 @@
 #[cfg(target_os = "linux")]
 use memmap2::Advice;
 use memmap2::{Mmap, MmapMut, MmapOptions};
+#[cfg(target_os = "linux")]
+use rustix::fs::FallocateFlags;
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::{
+    OnceLock,
+    mpsc::{Sender, channel},
+};
 
 /// Code begins at multiples of this.
 const ALIGNMENT: usize = 16;
@@ -19,6 +28,8 @@ const LEAST_SEGMENT_BYTES: usize = 128 << 10;
 /// So much at a time is asked of the host before it is used, which costs less than a fault for each page of each view; a
 /// multiple of the page size.
 const AHEAD_BYTES: usize = 256 << 10;
+/// So much more of it has been allocated by then, on a thread of its own: that is most of the work.
+const ALLOCATED_AHEAD_BYTES: usize = 1 << 20;
 /// Arenas whose segments are smaller ask for nothing.
 const LEAST_AHEAD_SEGMENT_BYTES: usize = 1 << 20;
 
@@ -47,6 +58,8 @@ pub(crate) struct CodeArena {
     used: usize,
     /// The host has been asked for memory up to here, while the arena is filled for the first time.
     ahead: usize,
+    /// And to allocate some up to there.
+    allocated: usize,
 }
 
 #[derive(Debug)]
@@ -54,6 +67,7 @@ enum Views {
     Dual {
         write: MmapMut,
         execute: Mmap,
+        file: Arc<File>,
     },
     /// None only while code is written.
     Single(Option<Mmap>),
@@ -68,7 +82,7 @@ impl CodeArena {
             Ok(views) => views,
             Err(_) => Views::Single(Some(MmapMut::map_anon(length)?.make_exec()?)),
         };
-        Ok(Self { views, segment_bytes, current: 0, used: 0, ahead: 0 })
+        Ok(Self { views, segment_bytes, current: 0, used: 0, ahead: 0, allocated: 0 })
     }
 
     /// The segment whose code must be given up before `bytes` more can be added, if there is not room enough.
@@ -91,6 +105,11 @@ impl CodeArena {
         while self.segment_bytes >= LEAST_AHEAD_SEGMENT_BYTES && self.ahead < at + code.len() {
             self.views.populate(self.ahead, AHEAD_BYTES);
             self.ahead += AHEAD_BYTES;
+            if self.allocated < self.ahead + ALLOCATED_AHEAD_BYTES {
+                self.allocated = self.allocated.max(self.ahead);
+                self.views.allocate(self.allocated, ALLOCATED_AHEAD_BYTES);
+                self.allocated += ALLOCATED_AHEAD_BYTES;
+            }
         }
         let start = self.views.write(at, code)?;
         Ok(Some(HostCode { start, bytes: code.len(), segment: self.current }))
@@ -116,7 +135,7 @@ impl Views {
     /// does when they are touched.
     #[cfg(target_os = "linux")]
     fn populate(&self, at: usize, length: usize) {
-        if let Self::Dual { write, execute } = self {
+        if let Self::Dual { write, execute, .. } = self {
             let length = length.min(write.len().saturating_sub(at));
             let _ = write.advise_range(Advice::PopulateWrite, at, length);
             let _ = execute.advise_range(Advice::PopulateRead, at, length);
@@ -125,6 +144,21 @@ impl Views {
 
     #[cfg(not(target_os = "linux"))]
     fn populate(&self, _at: usize, _length: usize) {}
+
+    /// Has memory allocated for `length` bytes at offset `at`, as far as they are within the arena, while this thread goes on.
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, at: usize, length: usize) {
+        if let Self::Dual { write, file, .. } = self {
+            let length = length.min(write.len().saturating_sub(at));
+            if length != 0 {
+                // Without that thread, memory comes when it is asked for.
+                let _ = ALLOCATOR.get_or_init(allocator).send((file.clone(), at as u64, length as u64));
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, _at: usize, _length: usize) {}
 
     /// Copies `code` to offset `at`, and returns where it is executed.
     fn write(&mut self, at: usize, code: &[u8]) -> io::Result<*const u8> {
@@ -143,22 +177,43 @@ impl Views {
     }
 }
 
+/// A file, an offset and a length.
+#[cfg(target_os = "linux")]
+type Allocation = (Arc<File>, u64, u64);
+
+/// Who allocates memory for all arenas; waits most of the time.
+#[cfg(target_os = "linux")]
+static ALLOCATOR: OnceLock<Sender<Allocation>> = OnceLock::new();
+
+#[cfg(target_os = "linux")]
+fn allocator() -> Sender<Allocation> {
+    let (sender, wanted) = channel::<Allocation>();
+    let allocate = move || {
+        for (file, at, length) in wanted {
+            let _ = rustix::fs::fallocate(&*file, FallocateFlags::empty(), at, length);
+        }
+    };
+    // Without it, nobody listens.
+    let _ = std::thread::Builder::new().name("code-memory".to_owned()).spawn(allocate);
+    sender
+}
+
 /// Maps `length` bytes of new memory twice.
 #[cfg(target_os = "linux")]
 fn map_twice(length: usize) -> io::Result<Views> {
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     let memory = memfd_create("rx86-code", MemfdFlags::CLOEXEC)?;
     ftruncate(&memory, length as u64)?;
-    let memory = std::fs::File::from(memory);
+    let memory = File::from(memory);
     let options = || {
         let mut options = MmapOptions::new();
         options.len(length);
         options
     };
-    // SAFETY: the file has no name, and only these two mappings know it: it is not shortened, and what is executed is
+    // SAFETY: the file has no name, and only these two mappings and `Views` know it: it is not shortened, and what is executed is
     // written by `Views::write` alone, which nobody calls while code that it replaces is executed.
     let (write, execute) = unsafe { (options().map_mut(&memory)?, options().map_exec(&memory)?) };
-    Ok(Views::Dual { write, execute })
+    Ok(Views::Dual { write, execute, file: Arc::new(memory) })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -202,7 +257,8 @@ mod tests {
             if matches!(views, Views::Single(None)) {
                 continue;
             }
-            let mut arena = CodeArena { views, segment_bytes: 1 << 12, current: 0, used: 0, ahead: 0 };
+            let mut arena =
+                CodeArena { views, segment_bytes: 1 << 12, current: 0, used: 0, ahead: 0, allocated: 0 };
             let mut evicted = Vec::new();
             for round in 0..2 * SEGMENTS as u8 + 3 {
                 let code = [round; 3000];

@@ -371,6 +371,11 @@ impl CodeView for Warm<'_> {
         is_wanted.then_some(block)
     }
 
+    fn heat(&mut self, linear: u64) -> Option<(u64, u32)> {
+        let (gpa, heat) = self.code.heat(linear)?;
+        Some((gpa, heat.saturating_add(self.heat.of(gpa, self.mode))))
+    }
+
     fn targets(&mut self, linear: u64) -> Vec<u64> {
         self.code.targets(linear)
     }

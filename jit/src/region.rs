@@ -528,10 +528,13 @@ impl Growth<'_> {
         {
             return None;
         }
-        let block = self.code.block(self.entry.wrapping_add(offset as u64))?;
-        if block.heat < least_heat || !self.limits.allow(&block) {
+        let linear = self.entry.wrapping_add(offset as u64);
+        // Most are not worth it: of those the code need not be read.
+        let (_, heat) = self.code.heat(linear)?;
+        if heat < least_heat {
             return None;
         }
+        let block = self.code.block(linear).filter(|block| self.limits.allow(block))?;
         self.queue.push_back(Queued { offset, chain, block, least_heat });
         self.places.push((offset, chain));
         Some(self.places.len() - 1)

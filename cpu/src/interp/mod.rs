@@ -14,13 +14,11 @@ use crate::decode::{DecodeFailure, Decoded, Decoding, MAX_INSTRUCTION_BYTES, Sem
 use crate::exception::Exception;
 use crate::mode::ModeKey;
 use crate::state::SegmentIndex;
-use blocks::{Block, BlockCache, BlockId, InterpOp};
+use blocks::{Block, BlockCache, BlockId, InterpOp, MAX_BLOCK_OPS, Tag};
 use rx86_softmmu::{Access, Target};
 use tier::{HotTier, NoTier};
 use unsettled::UnsettledPages;
 
-/// The longest block; bounds how long an interrupt waits.
-const MAX_BLOCK_OPS: usize = 64;
 /// What is read of a page to decode a block from: mostly enough for the whole block.
 const READ_BYTES: usize = 256;
 
@@ -163,7 +161,7 @@ impl<T: HotTier> Interpreter<T> {
         } else {
             u64::from(rip.wrapping_add(cpu.state.segments[SegmentIndex::CS].base) as u32)
         };
-        let tag = cpu.mmu.generation(linear) << 16 | u64::from(mode.0);
+        let tag = Tag::new(cpu.mmu.generation(linear), mode);
         let last = self.last.take();
         if let Some(id) = last.and_then(|last| self.blocks.follow(last, linear, tag))
             && mode.has(ModeKey::LONG64)
@@ -179,7 +177,7 @@ impl<T: HotTier> Interpreter<T> {
             _ => self.find_block(linear, tag)?,
         };
         if let Some(last) = last {
-            self.blocks.link(last, linear, tag, id);
+            self.blocks.link(last, linear, id);
         }
         Ok(id)
     }
@@ -194,7 +192,7 @@ impl<T: HotTier> Interpreter<T> {
     /// Looks the block up by its physical address; decodes it if it is not there.
     #[cold]
     #[inline(never)]
-    fn find_block(&mut self, linear: u64, tag: u64) -> Result<BlockId, Exception> {
+    fn find_block(&mut self, linear: u64, tag: Tag) -> Result<BlockId, Exception> {
         let mode = self.cpu.mode();
         self.check_fetch(linear)?;
         let gpa = match self.cpu.mmu.gpa_for_fetch(linear) {
@@ -211,7 +209,7 @@ impl<T: HotTier> Interpreter<T> {
         let target = self.cpu.mmu.translate(linear, Access::Fetch)?;
         let id = self.decode_block(linear, target)?;
         // Translating the tail page may have changed the generation.
-        let tag = self.cpu.mmu.generation(linear) << 16 | u64::from(mode.0);
+        let tag = Tag::new(self.cpu.mmu.generation(linear), mode);
         self.blocks.remember_jump(linear, tag, id);
         Ok(id)
     }
@@ -229,7 +227,8 @@ impl<T: HotTier> Interpreter<T> {
 
     /// Whether the block's last instruction still continues in the physical page it was decoded from.
     fn tail_still_maps(&mut self, id: BlockId, linear: u64) -> Result<bool, Exception> {
-        let Some(tail) = self.blocks.get(id).and_then(|block| block.tail_page) else { return Ok(true) };
+        let tail = self.blocks.get(id).and_then(|block| self.blocks.tail_page(id, block));
+        let Some(tail) = tail else { return Ok(true) };
         let next_page = (linear & !0xfff).wrapping_add(0x1000);
         Ok(self.cpu.mmu.translate(next_page, Access::Fetch)?.gpa >> 12 == tail)
     }
@@ -245,6 +244,7 @@ impl<T: HotTier> Interpreter<T> {
         self.fetch_page(&target, to_page_end.min(READ_BYTES), &mut page);
         let translation = self.known_translation(target.gpa, mode);
         let mut block = Block::new(target.gpa, mode, self.tier.threshold(), translation);
+        let mut tail_page = None;
         let mut ops = std::mem::take(&mut self.ops);
         ops.clear();
         let mut at = 0;
@@ -258,7 +258,7 @@ impl<T: HotTier> Interpreter<T> {
                 // As there are no more than these, the page ends here.
                 Err(DecodeFailure::NeedMoreBytes) => {
                     let (decoded, tail) = self.decode_across(&page, linear, mode)?;
-                    block.tail_page = Some(tail);
+                    tail_page = Some(tail);
                     decoded
                 }
             };
@@ -274,16 +274,16 @@ impl<T: HotTier> Interpreter<T> {
             }
             ops.push(into_interp(&decoded));
             at = end as usize;
-            block.length_bytes = at as u32;
-            if decoded.ends_block || block.tail_page.is_some() || at >= page.len() {
+            block.length_bytes = at as u16;
+            if decoded.ends_block || tail_page.is_some() || at >= page.len() {
                 break;
             }
         }
         self.cpu.stats.blocks_decoded += 1;
-        for (gpa, bytes) in block.pieces() {
+        for (gpa, bytes) in block.pieces(tail_page) {
             self.cpu.code_map.add(gpa, bytes);
         }
-        let id = self.blocks.insert(block, &ops);
+        let id = self.blocks.insert(block, &ops, tail_page);
         (self.page, self.ops) = (page, ops);
         Ok(id)
     }
@@ -328,9 +328,6 @@ impl<T: HotTier> Interpreter<T> {
 }
 
 fn into_interp(decoded: &Decoded<Cpu>) -> InterpOp {
-    let run = match decoded.semantics {
-        Semantics::Inline(run) => run,
-        Semantics::Hard(run) => run,
-    };
+    let (Semantics::Inline(run) | Semantics::Hard(run)) = decoded.semantics;
     InterpOp { run, op: decoded.op }
 }

@@ -45,6 +45,10 @@ pub struct HotBlock {
 pub trait CodeView {
     /// The decoded block at a linear address in the current mapping and mode.
     fn block(&mut self, linear: u64) -> Option<HotBlock>;
+    /// Its physical address, and how often it has been executed, as far as counted.
+    fn heat(&mut self, linear: u64) -> Option<(u64, u32)> {
+        self.block(linear).map(|block| (block.gpa, block.heat))
+    }
     /// Where the indirect jump or call at the end of the block at a linear address has led, as far as somebody remembers.
     fn targets(&mut self, _linear: u64) -> Vec<u64> {
         Vec::new()

@@ -1,7 +1,7 @@
 //! Running blocks with a tier above: counting, handing over, and coming back.
 
 use super::Interpreter;
-use super::blocks::{BlockCache, BlockId};
+use super::blocks::{BlockCache, BlockId, Tag};
 use super::tier::{CodeView, HotBlock, HotTier, TierExit, TranslationId};
 use crate::cpu::Cpu;
 use crate::exception::Exception;
@@ -66,7 +66,7 @@ impl<T: HotTier> Interpreter<T> {
     #[cold]
     #[inline(never)]
     fn translation_gone(&mut self, id: BlockId) {
-        let Some((gpa, mode)) = self.blocks.get(id).map(|block| (block.gpa, block.mode)) else { return };
+        let Some((gpa, mode)) = self.blocks.get(id).map(|block| (block.gpa, block.mode())) else { return };
         let translation = self.known_translation(gpa, mode);
         if let Some(block) = self.blocks.get_mut(id) {
             block.translation = translation;
@@ -123,27 +123,42 @@ struct View<'a> {
     blocks: &'a BlockCache,
 }
 
+impl View<'_> {
+    /// The block at a linear address. A hot one need not be in the TLB: the interpreter finds it without.
+    fn find(&mut self, linear: u64) -> Option<BlockId> {
+        let mode = self.cpu.mode();
+        let tag = Tag::new(self.cpu.mmu.generation(linear), mode);
+        self.blocks.jump(linear, tag).or_else(|| {
+            let gpa = self.cpu.mmu.translate(linear, Access::Fetch).ok()?.gpa;
+            self.blocks.find(gpa, mode)
+        })
+    }
+}
+
 impl CodeView for View<'_> {
     fn block(&mut self, linear: u64) -> Option<HotBlock> {
-        // A hot block need not be in the TLB: the interpreter finds it without.
-        let gpa = self.cpu.mmu.translate(linear, Access::Fetch).ok()?.gpa;
-        let block = self.blocks.find(gpa, self.cpu.mode()).and_then(|id| self.blocks.get(id))?;
-        let mut bytes = Vec::with_capacity(block.length_bytes as usize);
-        for (gpa, length) in block.pieces() {
+        let id = self.find(linear)?;
+        let block = self.blocks.get(id)?;
+        let gpa = block.gpa;
+        let mut bytes = Vec::with_capacity(usize::from(block.length_bytes));
+        for (gpa, length) in self.blocks.pieces(id) {
             let start = bytes.len();
             bytes.resize(start + length as usize, 0);
             self.cpu.mmu.memory().read(gpa, &mut bytes[start..]).ok()?;
         }
         let ops = self.blocks.ops(block);
         let last = ops.last()?.op;
-        let (tail_page, instructions, heat) = (block.tail_page, ops.len(), block.heat);
+        let (tail_page, instructions, heat) = (self.blocks.tail_page(id, block), ops.len(), block.heat);
         Some(HotBlock { gpa, tail_page, bytes, instructions, last, heat })
     }
 
+    fn heat(&mut self, linear: u64) -> Option<(u64, u32)> {
+        let block = self.find(linear).and_then(|id| self.blocks.get(id))?;
+        Some((block.gpa, block.heat))
+    }
+
     fn targets(&mut self, linear: u64) -> Vec<u64> {
-        let Ok(target) = self.cpu.mmu.translate(linear, Access::Fetch) else { return Vec::new() };
-        let block = self.blocks.find(target.gpa, self.cpu.mode()).and_then(|id| self.blocks.get(id));
-        block.map(|block| block.targets.clone()).unwrap_or_default()
+        self.find(linear).map(|id| self.blocks.targets(id)).unwrap_or_default()
     }
 
     fn host_address(&mut self, gpa: u64) -> Option<u64> {

@@ -30,7 +30,8 @@ use emit::{Edge, Edges, Emitter};
 use iced_x86::{Decoder, DecoderOptions};
 use ir::Ending;
 use micro::Recorder;
-use rx86_cpu::decode::{DecodeFailure, Decoding, Semantics};
+use rx86_cpu::cpu::Cpu;
+use rx86_cpu::decode::{DecodeFailure, Decoded, Decoding, Semantics, decode};
 use rx86_cpu::features::CpuModel;
 use rx86_cpu::mode::ModeKey;
 
@@ -191,29 +192,36 @@ impl QuickCompiler {
         let mut decoding = Decoding::new(&node.bytes, mode, model);
         while at < node.bytes.len() {
             let bytes = decoding.rest();
-            let (decoded, meaning) = match decoding.decode_for::<Recorder>(model) {
+            let Decoded { op, semantics, contained, .. } = match decoding.decode::<Recorder>(model) {
                 Ok(decoded) => decoded,
                 Err(failure) => {
                     self.recorder.listing.ending = Ending::Interpret;
                     return Some(failure);
                 }
             };
-            let length = usize::from(decoded.op.length);
+            let length = usize::from(op.length);
             self.recorder.immediate_at(node.read_anew.and_then(|host| {
                 let (offset, bytes) = immediate_place(&bytes[..length])?;
                 Some((host + (at + offset) as u64, bytes))
             }));
-            let listed =
-                meaning.is_some_and(|meaning| self.recorder.instruction(&decoded.op, meaning).is_ok());
-            if listed && let Some((host, bytes)) = self.recorder.immediate_read() {
+            let function = match semantics {
+                Semantics::Hard(run) => Some(run),
+                Semantics::Inline(meaning) if self.recorder.instruction(&op, meaning).is_ok() => None,
+                // What it does in the interpreter.
+                Semantics::Inline(_) => {
+                    match decode::<Cpu>(bytes, mode, model).map(|known| known.semantics) {
+                        Ok(Semantics::Inline(run) | Semantics::Hard(run)) => Some(run),
+                        Err(failure) => return Some(failure),
+                    }
+                }
+            };
+            if let Some(run) = function {
+                let floating = is_floating(&bytes[..length], contained);
+                self.recorder.call_function(&op, calls.len());
+                calls.push(Call { run, op, floating, host: 0 });
+            } else if let Some((host, bytes)) = self.recorder.immediate_read() {
                 let gpa = node.gpa + (host - node.read_anew.unwrap_or(host));
                 read_anew.push(ReadAnew { node: node.gpa, gpa, bytes });
-            }
-            if !listed {
-                let (Semantics::Inline(run) | Semantics::Hard(run)) = decoded.semantics;
-                let floating = is_floating(&bytes[..length], decoded.contained);
-                self.recorder.call_function(&decoded.op, calls.len());
-                calls.push(Call { run, op: decoded.op, floating, host: 0 });
             }
             at += length;
         }
