@@ -45,6 +45,13 @@ pub(crate) struct HostCode {
     pub(crate) segment: Segment,
 }
 
+impl HostCode {
+    /// Without its first bytes, which are not executed.
+    pub(crate) fn behind(self, bytes: usize) -> Self {
+        Self { start: self.start.wrapping_add(bytes), bytes: self.bytes - bytes, ..self }
+    }
+}
+
 // SAFETY: an address, which only the arena's owner turns into calls.
 unsafe impl Send for HostCode {}
 

@@ -67,8 +67,6 @@ pub(crate) struct JitContext {
     pub(crate) state: *mut Vcpu,
     /// Calls `slow_function` with all registers preserved.
     pub(crate) slow_access: *const u8,
-    /// Calls `load_x87_function` with all registers preserved.
-    pub(crate) load_x87: *const u8,
     /// Calls `load_mxcsr_function` with all registers preserved.
     pub(crate) load_mxcsr: *const u8,
     /// Sets `mxcsr` to the host's, with all registers preserved.
@@ -77,6 +75,8 @@ pub(crate) struct JitContext {
     pub(crate) call: extern "C" fn(*mut JitContext, *const Call, u64) -> u64,
     /// Goes on at RIP in another translation, or returns.
     pub(crate) dispatch: *const u8,
+    /// The same from a quick translation with its registers, and RIP in one of them.
+    pub(crate) quick_dispatch: *const u8,
     /// The processor's `Attention` flags.
     pub(crate) attention: *const u32,
     /// The jump cache.
@@ -94,6 +94,8 @@ pub(crate) struct JitContext {
     pub(crate) slow_function: extern "C" fn(*mut JitContext),
     /// Makes the host's x87 the guest's, unless an exception is not masked.
     pub(crate) load_x87_function: extern "C" fn(*mut JitContext),
+    /// Calls `load_x87_function` with all registers preserved.
+    pub(crate) load_x87: *const u8,
     /// What the thunk at `settle` calls.
     pub(crate) settle_function: extern "C" fn(*mut JitContext),
     /// Calls `settle_function` with all registers preserved.
@@ -173,6 +175,7 @@ impl JitContext {
             load_mxcsr: thunks.load_mxcsr(),
             store_mxcsr: thunks.store_mxcsr(),
             dispatch: thunks.dispatch(),
+            quick_dispatch: thunks.quick_dispatch(),
             look_up: thunks.look_up(),
             look_up_function,
             attention,

@@ -10,6 +10,7 @@ use crate::installed::{Directory, Installed, NoEntry};
 use crate::liberties::Liberties;
 use crate::pending::{Pending, PendingRegions, overlaps};
 use crate::quick::QuickCompiler;
+use crate::quick::ways::QUICK_ALIGNMENT;
 use crate::region::{Limits, Region};
 use crate::rewritten::{ReadAnew, Rewritten, Source};
 use crate::thunks::Thunks;
@@ -145,7 +146,10 @@ impl Jit {
         if let Some(segment) = self.arena_for(quick.is_some()).make_room(translation.code.len()) {
             self.evict(segment, quick.is_some());
         }
-        let code = self.arena_for(quick.is_some()).add(&translation.code).ok()??;
+        let mut code = self.arena_for(quick.is_some()).add(&translation.code).ok()??;
+        if quick.is_some() {
+            code = code.behind(QUICK_ALIGNMENT);
+        }
         place_calls(&mut translation.calls, code.start);
         let id = self.directory.next_id()?;
         if let Some(replaced) = self.directory.find(gpa, mode) {

@@ -35,7 +35,8 @@
 //! where it is left. Results that nobody reads before they are replaced cost nothing (`dead_code` removes even their
 //! loads). Flags are remembered as the operation that set them (`MicroOps::remember_flags`, `shape`), so that CMP and Jcc become
 //! one host comparison, and what goes around a loop are operands that are there anyway. The two values that define the flags
-//! are computed where somebody reads them; where the engine is next, it makes them of what a way out has stored.
+//! are computed where somebody reads them: a way out stores the operation (`JitContext::flags_shape`), since the next translation mostly
+//! replaces the flags unread. The engine, and functions for instructions, find the two values.
 //!
 //! RIP is never a constant: `Vcpu` holds that of the region's entry until the region is left, and all else is relative to
 //! it. So a region may run at any linear address, as the interpreter's blocks may, and its code holds no host address either.
@@ -56,12 +57,12 @@
 //! interpreter's loop is reached after 20,000 instructions (`engine`) and one way through a region more, at most 256: there interrupts
 //! are looked at. Called functions that want the block to end end the region.
 //!
-//! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`), which looks RIP up in
-//! a cache of translations (`jumps`) under the present mapping and mode, and jumps there; what that does not know is
-//! looked up by its physical address (`installed`). So system calls, indirect jumps and
-//! returns need not go through the engine; it is reached when the budget is spent, somebody wants attention, or the cache
-//! does not know. All host code is in one arena (`code`), mapped once to write and once to execute; the oldest sixteenth
-//! makes room when it is full.
+//! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`; on x86-64 hosts
+//! `quick::ways`, which has a shorter one from quick code to quick code, too), which looks RIP up in a cache of translations
+//! (`jumps`) under the present mapping and mode, and jumps there; what that does not know is looked up by its physical address
+//! (`installed`). So system calls, indirect jumps and returns need not go through the engine; it is reached when the budget is
+//! spent, somebody wants attention, or the cache does not know. All host code is in one arena (`code`), mapped once to write
+//! and once to execute; the oldest sixteenth makes room when it is full.
 //!
 //! # Looking at it
 //!

@@ -9,6 +9,8 @@ use crate::code::{CodeArena, HostCode};
 use crate::compiler::{CompileError, Compiler};
 use crate::context::{Call, JitContext, LeaveKind};
 use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
+use crate::quick::QuickCompiler;
+use crate::quick::ways::{dispatch_code, quick_dispatch_code};
 use crate::translator::register_offset;
 use crate::vector::control::store_mxcsr_code;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -25,6 +27,7 @@ pub(crate) struct Thunks {
     _memory: CodeArena,
     enter: HostCode,
     dispatch: HostCode,
+    quick_dispatch: Option<HostCode>,
     look_up: HostCode,
     slow_access: HostCode,
     settle: HostCode,
@@ -65,7 +68,9 @@ impl Thunks {
             added.ok_or_else(|| CompileError::Map(std::io::ErrorKind::OutOfMemory.into()))
         };
         let enter = add(compiler.enter_thunk()?)?;
-        let dispatch = add(compiler.dispatch_thunk()?)?;
+        let is_quick = QuickCompiler::is_host_known();
+        let dispatch = add(if is_quick { dispatch_code() } else { compiler.dispatch_thunk()? })?;
+        let quick_dispatch = is_quick.then(|| add(quick_dispatch_code())).transpose()?;
         let look_up = add(compiler.look_up_thunk()?)?;
         let slow_access = add(compiler.preserving_thunk(offset_of!(JitContext, slow_function))?)?;
         let settle = add(compiler.preserving_thunk(offset_of!(JitContext, settle_function))?)?;
@@ -76,6 +81,7 @@ impl Thunks {
             _memory: memory,
             enter,
             dispatch,
+            quick_dispatch,
             look_up,
             slow_access,
             settle,
@@ -88,6 +94,11 @@ impl Thunks {
     /// What translations go on through when they have stored an RIP.
     pub(crate) fn dispatch(&self) -> *const u8 {
         self.dispatch.start
+    }
+
+    /// What quick translations go on through with all their registers; null if there are none.
+    pub(crate) fn quick_dispatch(&self) -> *const u8 {
+        self.quick_dispatch.as_ref().map_or(std::ptr::null(), |code| code.start)
     }
 
     /// What `dispatch` goes on through when the jump cache does not know RIP.

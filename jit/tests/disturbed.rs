@@ -112,6 +112,107 @@ fn returning(value: u32) -> Vec<u8> {
     code
 }
 
+/// Something that sets flags or looks at them; it may use RAX, RCX and RDX, of which the latter two differ from turn to turn.
+type Piece = fn(&mut CodeAssembler) -> Emitted;
+
+/// Adds RFLAGS to what RBX has gathered.
+fn gather_flags(a: &mut CodeAssembler) -> Emitted {
+    a.pushfq()?;
+    a.pop(rax)?;
+    a.add(rbx, rax)?;
+    a.rol(rbx, 7)
+}
+
+#[test]
+fn flags_are_looked_at_in_other_translations_than_set_them() {
+    let setters: [(&'static str, Piece); 16] = [
+        ("cmp, 64 bits", |a| a.cmp(rcx, rdx)),
+        ("cmp, 32 bits", |a| a.cmp(ecx, edx)),
+        ("cmp, 16 bits", |a| a.cmp(cx, dx)),
+        ("cmp, 8 bits", |a| a.cmp(ch, dl)),
+        ("cmp with a constant", |a| a.cmp(cl, -3)),
+        ("sub", |a| a.sub(ecx, edx)),
+        ("add, 64 bits", |a| a.add(rcx, rdx)),
+        ("add, 8 bits", |a| a.add(cl, dh)),
+        ("adc", |a| a.adc(ecx, edx)),
+        ("test", |a| a.test(cx, dx)),
+        ("neg", |a| a.neg(cl)),
+        ("shl", |a| a.shl(ecx, 3)),
+        ("imul", |a| a.imul_2(rcx, rdx)),
+        ("cmp and inc", |a| {
+            a.cmp(ecx, edx)?;
+            a.inc(cl)
+        }),
+        ("add and dec", |a| {
+            a.add(cx, dx)?;
+            a.dec(ecx)
+        }),
+        ("ucomisd", |a| {
+            a.cvtsi2sd(xmm0, ecx)?;
+            a.cvtsi2sd(xmm1, edx)?;
+            a.ucomisd(xmm0, xmm1)
+        }),
+    ];
+    let readers: [Piece; 9] = [
+        |a| a.nop(),
+        |a| a.inc(cl),
+        |a| a.dec(rdx),
+        |a| a.adc(ecx, edx),
+        |a| a.cmc(),
+        // Keeps all flags where the count is zero.
+        |a| a.shl(edx, cl),
+        |a| a.bt(edx, 5),
+        |a| {
+            let (mut below, mut less) = (a.create_label(), a.create_label());
+            a.jb(below)?;
+            a.lea(rbx, ptr(rbx + 3))?;
+            a.set_label(&mut below)?;
+            a.jle(less)?;
+            a.lea(rbx, ptr(rbx + 5))?;
+            a.set_label(&mut less)?;
+            a.setp(al)?;
+            a.movzx(eax, al)?;
+            a.lea(rbx, ptr(rbx + rax * 8))
+        },
+        // A function executes it.
+        |a| {
+            a.push(rbx)?;
+            a.mov(eax, 0)?;
+            a.cpuid()?;
+            a.pop(rbx)
+        },
+    ];
+    let guests = setters.map(|(name, setter)| {
+        Guest::new(name, move |a| {
+            repeated(a, 200, |a| {
+                for reader in readers {
+                    a.imul_3(rbp, rbp, 0x5851_f42d)?;
+                    a.add(rbp, 0x1405_7b7f)?;
+                    a.mov(rcx, rbp)?;
+                    a.sar(rcx, 33)?;
+                    a.mov(rdx, rbp)?;
+                    a.rol(rdx, 23)?;
+                    // A return to what was not called ends a translation.
+                    let (mut first, mut second) = (a.create_label(), a.create_label());
+                    a.lea(rax, ptr(second))?;
+                    a.push(rax)?;
+                    a.lea(rax, ptr(first))?;
+                    a.push(rax)?;
+                    setter(a)?;
+                    a.ret()?;
+                    a.set_label(&mut first)?;
+                    reader(a)?;
+                    a.ret()?;
+                    a.set_label(&mut second)?;
+                    gather_flags(a)?;
+                }
+                Ok(())
+            })
+        })
+    });
+    compare(&guests);
+}
+
 #[test]
 fn rewritten_code() {
     compare(&[

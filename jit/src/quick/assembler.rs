@@ -470,6 +470,12 @@ impl Assembler {
         self.based(4, base, displacement);
     }
 
+    pub(super) fn jump_register(&mut self, reg: Reg) {
+        self.rex(false, 0, 0, reg, false);
+        self.byte(0xff);
+        self.registers(4, reg);
+    }
+
     pub(super) fn ret(&mut self) {
         self.byte(0xc3);
     }

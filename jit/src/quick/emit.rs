@@ -474,8 +474,10 @@ impl Emitter {
             Ending::Target(target) => {
                 let reg = self.operand(&mut here, target)?;
                 self.asm.store(64, STATE, slot_offset(super::ir::slot::RIP), reg);
-                let dispatch = self.stubs.dispatch(&mut self.asm);
-                self.asm.jump(dispatch);
+                if reg != RAX {
+                    self.asm.mov(RAX, reg);
+                }
+                self.stubs.dispatch(&mut self.asm);
             }
             Ending::Interpret => {
                 let offset = *listing.starts.last().unwrap_or(&0);

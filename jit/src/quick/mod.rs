@@ -18,6 +18,7 @@ mod registers;
 mod stubs;
 mod vector;
 mod vex;
+pub(crate) mod ways;
 
 use crate::calls::is_floating;
 use crate::compiler::{CompileError, Translation, check_mode};

@@ -3,6 +3,7 @@
 use super::assembler::*;
 use super::ir::slot;
 use super::registers::{CONTEXT, SPILL_BYTES, STATE, STATE_BIAS, TEMPORARY, slot_offset};
+use super::ways::{QUICK_ALIGNMENT, WITHIN};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
 use std::mem::offset_of;
@@ -12,10 +13,13 @@ pub(super) const TLB: Reg = R13;
 /// Holds the counters of `Heat`.
 const HEATS: Reg = R12;
 /// Holds `JitContext::remaining`.
-const REMAINING: Reg = R14;
+pub(super) const REMAINING: Reg = R14;
+
+/// An instruction of one byte that does nothing.
+const NOP: u8 = 0x90;
 
 /// The stack that code uses: places for values, and what makes it aligned for calls.
-const FRAME: i32 = SPILL_BYTES + 8;
+pub(super) const FRAME: i32 = SPILL_BYTES + 8;
 
 /// Code that is written behind the nodes'.
 #[derive(Clone, Copy)]
@@ -63,7 +67,7 @@ const UNDO_SHIFT: u8 = 19;
 /// The most instructions of a node, so that the count has room there.
 pub(super) const MAX_NODE_INSTRUCTIONS: usize = (1 << (32 - UNDO_SHIFT)) - 1;
 
-fn field(offset: usize) -> i32 {
+pub(super) fn field(offset: usize) -> i32 {
     offset as i32
 }
 
@@ -88,13 +92,14 @@ impl Stubs {
         })
     }
 
-    /// Where code goes that has stored the state and RIP.
-    pub(super) fn dispatch(&mut self, asm: &mut Assembler) -> Label {
-        self.common(asm).dispatch
+    /// Goes on in another translation, or returns. The state has been stored, and RIP, which is in RAX, too.
+    pub(super) fn dispatch(&mut self, asm: &mut Assembler) {
+        asm.jump_memory(CONTEXT, field(offset_of!(JitContext, quick_dispatch)));
     }
 
     /// The way in: the parameters are those of every translation.
     pub(super) fn entry(&mut self, asm: &mut Assembler) {
+        (0..QUICK_ALIGNMENT).for_each(|_| asm.byte(NOP));
         asm.alu_constant(Alu::Sub, 64, RSP, FRAME);
         asm.mov(CONTEXT, RDI);
         asm.store(64, CONTEXT, field(offset_of!(JitContext, calls)), RSI);
@@ -103,6 +108,7 @@ impl Stubs {
         asm.load(64, TLB, CONTEXT, field(offset_of!(JitContext, tlb)));
         asm.load(64, HEATS, CONTEXT, field(offset_of!(JitContext, heats)));
         asm.load(64, REMAINING, CONTEXT, field(offset_of!(JitContext, remaining)));
+        assert_eq!(asm.code.len() - QUICK_ALIGNMENT, WITHIN as usize, "others enter behind it");
     }
 
     /// The head of a node: counts it and its instructions, and looks at the budget if it is the `first` of a loop or of the
@@ -164,24 +170,26 @@ impl Stubs {
         }
     }
 
+    /// RIP is `offset` bytes from the region's first; in RAX, too.
+    fn set_rip_and_rax(&mut self, asm: &mut Assembler, offset: i64) {
+        asm.load(64, RAX, STATE, slot_offset(slot::RIP));
+        self.add_offset(asm, RAX, offset);
+        asm.store(64, STATE, slot_offset(slot::RIP), RAX);
+    }
+
     /// RIP is `offset` bytes from the region's first.
     fn set_rip(&mut self, asm: &mut Assembler, offset: i64) {
         match i32::try_from(offset) {
             Ok(0) => {}
             Ok(offset) => asm.alu_memory(Alu::Add, 64, STATE, slot_offset(slot::RIP), offset),
-            Err(_) => {
-                asm.load(64, RAX, STATE, slot_offset(slot::RIP));
-                self.add_offset(asm, RAX, offset);
-                asm.store(64, STATE, slot_offset(slot::RIP), RAX);
-            }
+            Err(_) => self.set_rip_and_rax(asm, offset),
         }
     }
 
     /// Goes on in another translation, or returns, at `offset` from the region's first byte.
     pub(super) fn leave(&mut self, asm: &mut Assembler, offset: i64) {
-        self.set_rip(asm, offset);
-        let dispatch = self.dispatch(asm);
-        asm.jump(dispatch);
+        self.set_rip_and_rax(asm, offset);
+        self.dispatch(asm);
     }
 
     /// Writes all that waits.
