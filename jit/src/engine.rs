@@ -251,7 +251,7 @@ impl Jit {
     }
 
     fn warm<'a>(&'a self, code: &'a mut dyn CodeView, mode: ModeKey) -> Warm<'a> {
-        Warm { code, heat: &self.heat, mode, settled: None }
+        Warm { code, heat: &self.heat, mode, settled: None, translated: None }
     }
 
     /// Takes the translation that was made of the code at `linear` for another vCPU, if there is one.
@@ -287,10 +287,8 @@ impl Jit {
     /// Grows a quick region from the block at `linear`, and translates it. What is often rewritten in it is read anew.
     fn translate_quickly(&mut self, linear: u64, first: HotBlock, mode: ModeKey, code: &mut dyn CodeView) {
         let gpa = first.gpa;
-        let Some(mut region) = Region::grow_from(first, linear, &mut self.warm(code, mode), Limits::QUICK)
-        else {
-            return;
-        };
+        let mut view = Warm { translated: Some(&self.directory), ..self.warm(code, mode) };
+        let Some(mut region) = Region::grow_from(first, linear, &mut view, Limits::QUICK) else { return };
         let Some(quick) = &mut self.quick else { return };
         for node in region.nodes.iter_mut().filter(|node| self.rewritten.is_rewritten(node.gpa)) {
             let is_in_one_page = (node.gpa & 0xfff) + node.bytes.len() as u64 <= 0x1000;
@@ -363,6 +361,9 @@ struct Warm<'a> {
     mode: ModeKey,
     /// If only those are wanted that are not about to be rewritten: what is known of that, and the threshold.
     settled: Option<(&'a Rewritten, u32)>,
+    /// If those are not wanted that a translation begins with: the translations. Going on in one costs a jump; most code
+    /// would be in several otherwise.
+    translated: Option<&'a Directory>,
 }
 
 impl CodeView for Warm<'_> {
@@ -377,6 +378,9 @@ impl CodeView for Warm<'_> {
 
     fn heat(&mut self, linear: u64) -> Option<(u64, u32)> {
         let (gpa, heat) = self.code.heat(linear)?;
+        if self.translated.is_some_and(|directory| directory.find(gpa, self.mode).is_some()) {
+            return None;
+        }
         Some((gpa, heat.saturating_add(self.heat.of(gpa, self.mode))))
     }
 

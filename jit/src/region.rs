@@ -569,3 +569,39 @@ fn end_of(last: &Op, next: i64) -> End {
         _ => End::Leave,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rx86_cpu::cpu::Cpu;
+    use rx86_cpu::decode::decode;
+    use rx86_cpu::features::CpuModel;
+    use rx86_cpu::mode::ModeKey;
+
+    /// Jumps, each to the one behind it; one of them is not wanted.
+    struct Jumps {
+        unwanted: u64,
+    }
+
+    impl CodeView for Jumps {
+        fn block(&mut self, linear: u64) -> Option<HotBlock> {
+            let bytes = vec![0xeb, 0];
+            let last = decode::<Cpu>(&bytes, ModeKey(ModeKey::LONG64), &CpuModel::max()).ok()?.op;
+            Some(HotBlock { gpa: linear, tail_page: None, bytes, instructions: 1, last, heat: 100 })
+        }
+
+        fn heat(&mut self, linear: u64) -> Option<(u64, u32)> {
+            (linear != self.unwanted).then_some((linear, 100))
+        }
+    }
+
+    #[test]
+    fn a_region_ends_before_what_is_not_wanted() {
+        let mut code = Jumps { unwanted: 0x1006 };
+        let region = Region::grow(0x1000, &mut code, Limits::QUICK).expect("there is a block");
+        let offsets: Vec<i64> = region.nodes.iter().map(|node| node.offset).collect();
+        assert_eq!(offsets, [0, 2, 4]);
+        assert_eq!(region.nodes[1].successors.target, Some(2));
+        assert_eq!(region.nodes[2].successors.target, None);
+    }
+}
