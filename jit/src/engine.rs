@@ -61,8 +61,10 @@ impl Default for JitConfig {
     }
 }
 
-/// After so many instructions, and one way through a region more, translated code comes back to where interrupts are looked at.
-const MOST_AT_ONCE: u64 = 20_000;
+/// After so many instructions, and one way through a region more, translated code comes back to where interrupts are looked at: soon
+/// where another vCPU may send one and wait; else they come from the thread itself, between two runs.
+const MOST_AT_ONCE: u64 = 200_000;
+const MOST_AT_ONCE_OF_SEVERAL: u64 = 20_000;
 
 /// The part of the code cache that is for quick translations: one over this.
 const QUICK_SHARE: usize = 6;
@@ -481,7 +483,7 @@ impl HotTier for Jit {
                 Err(NoEntry::Gone) => return TierExit::Gone,
                 Err(NoEntry::Refused) => return TierExit::Interpret,
             };
-        let budget = budget.min(MOST_AT_ONCE);
+        let budget = budget.min(if self.config.parallel { MOST_AT_ONCE_OF_SEVERAL } else { MOST_AT_ONCE });
         let heats = self.heat.as_mut_ptr();
         let jumps = self.directory.jumps.as_ptr();
         let mut context = JitContext::new(cpu, &self.thunks, jumps, heats, budget, chains);

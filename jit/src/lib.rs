@@ -54,8 +54,8 @@
 //! registers and flags are undone for free.
 //!
 //! Every way back in a region looks at the count of instructions left, and so does every way from one to another, so that the
-//! interpreter's loop is reached after 20,000 instructions (`engine`) and one way through a region more, at most 256: there interrupts
-//! are looked at. Called functions that want the block to end end the region.
+//! interpreter's loop is reached after 20,000 instructions, 200,000 where there is one vCPU (`engine`), and one way through a
+//! region more, at most 256: there interrupts are looked at. Called functions that want the block to end end the region.
 //!
 //! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`; on x86-64 hosts
 //! `quick::ways`, which has a shorter one from quick code to quick code, too), which looks RIP up in a cache of translations
