@@ -10,7 +10,7 @@ use crate::installed::{Directory, Installed, NoEntry};
 use crate::liberties::Liberties;
 use crate::pending::{Pending, PendingRegions, overlaps};
 use crate::quick::QuickCompiler;
-use crate::quick::ways::QUICK_ALIGNMENT;
+use crate::quick::ways::QUICK_OFFSET;
 use crate::region::{Limits, Region};
 use crate::rewritten::{ReadAnew, Rewritten, Source};
 use crate::thunks::Thunks;
@@ -150,7 +150,7 @@ impl Jit {
         }
         let mut code = self.arena_for(quick.is_some()).add(&translation.code).ok()??;
         if quick.is_some() {
-            code = code.behind(QUICK_ALIGNMENT);
+            code = code.behind(QUICK_OFFSET);
         }
         place_calls(&mut translation.calls, code.start);
         let id = self.directory.next_id()?;

@@ -3,7 +3,7 @@
 use super::assembler::*;
 use super::ir::slot;
 use super::registers::{CONTEXT, SPILL_BYTES, STATE, STATE_BIAS, TEMPORARY, slot_offset};
-use super::ways::{QUICK_ALIGNMENT, WITHIN};
+use super::ways::{QUICK_OFFSET, WITHIN};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
 use std::mem::offset_of;
@@ -99,7 +99,7 @@ impl Stubs {
 
     /// The way in: the parameters are those of every translation.
     pub(super) fn entry(&mut self, asm: &mut Assembler) {
-        (0..QUICK_ALIGNMENT).for_each(|_| asm.byte(NOP));
+        (0..QUICK_OFFSET).for_each(|_| asm.byte(NOP));
         asm.alu_constant(Alu::Sub, 64, RSP, FRAME);
         asm.mov(CONTEXT, RDI);
         asm.store(64, CONTEXT, field(offset_of!(JitContext, calls)), RSI);
@@ -108,7 +108,7 @@ impl Stubs {
         asm.load(64, TLB, CONTEXT, field(offset_of!(JitContext, tlb)));
         asm.load(64, HEATS, CONTEXT, field(offset_of!(JitContext, heats)));
         asm.load(64, REMAINING, CONTEXT, field(offset_of!(JitContext, remaining)));
-        assert_eq!(asm.code.len() - QUICK_ALIGNMENT, WITHIN as usize, "others enter behind it");
+        assert_eq!(asm.code.len() - QUICK_OFFSET, WITHIN as usize, "others enter behind it");
     }
 
     /// The head of a node: counts it and its instructions, and looks at the budget if it is the `first` of a loop or of the

@@ -10,7 +10,7 @@ use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
 use std::mem::offset_of;
 
 /// Quick translations begin at odd addresses, others at even ones: by that this code tells them apart.
-pub(crate) const QUICK_ALIGNMENT: usize = 1;
+pub(crate) const QUICK_OFFSET: usize = 1;
 
 /// From its first instruction so far is that before which another quick translation enters.
 pub(super) const WITHIN: i32 = 36;
@@ -42,7 +42,7 @@ pub(crate) fn quick_dispatch_code() -> Vec<u8> {
     asm.test(REMAINING, REMAINING);
     asm.jump_if(condition::LESS_OR_EQUAL, slow);
     look(&mut asm, CONTEXT, slow, slow);
-    asm.test_low(RAX, QUICK_ALIGNMENT as u8);
+    asm.test_low(RAX, QUICK_OFFSET as u8);
     asm.jump_if(condition::EQUAL, other);
     asm.store(64, CONTEXT, field(offset_of!(JitContext, calls)), RSI);
     asm.alu_constant(Alu::Add, 64, RAX, WITHIN);

@@ -6,7 +6,8 @@
 //! `right` is `aux` and `left` the greatest number without its bit 63. So INC and DEC leave these two alone. A loop that only
 //! ways out of it could tell the flags of carries what it compares anyway.
 
-use super::Translator;
+use super::{Regions, Translator};
+use crate::context::JitContext;
 use crate::shape::{Shape, Tells};
 use cranelift_codegen::ir::condcodes::{CondCode, IntCC};
 use cranelift_codegen::ir::types::{I64, Type};
@@ -14,6 +15,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 use cranelift_frontend::{FunctionBuilder, Variable};
 use rx86_cpu::ops::FlagsOf;
 use rx86_cpu::state::{AUX_AF, AUX_CF_XOR_OF, ArithFlags};
+use std::mem::offset_of;
 
 /// What a node knows of the flags that it has set.
 #[derive(Clone, Copy)]
@@ -40,12 +42,17 @@ pub(super) struct FlagVariables {
 }
 
 impl FlagVariables {
-    /// `result` and `aux` are what `Vcpu` holds at the region's entry, `shape` and `left` what the context does.
+    /// `result` and `aux` are what `Vcpu` holds at the region's entry; the context holds the others.
     pub(super) fn new(
         builder: &mut FunctionBuilder<'_>,
         (result, aux): (Variable, Variable),
-        (shape, left): (Value, Value),
+        regions: &Regions,
+        context: Value,
     ) -> Self {
+        let mut of_context =
+            |offset: usize| builder.ins().load(I64, regions.exchange, context, offset as i32);
+        let shape = of_context(offset_of!(JitContext, flags_shape));
+        let left = of_context(offset_of!(JitContext, flags_left));
         let encodings = Shape::ALL.map(|shape| (shape, builder.ins().iconst(I64, i64::from(shape.encode()))));
         let greatest = builder.ins().iconst(I64, i64::MAX);
         // Who leaves two values behind does not say what is `left` of them.

@@ -254,11 +254,7 @@ impl<'a> Translator<'a> {
         let mut of_state = |offset| variable(&mut builder, regions.state, state, offset);
         let registers = std::array::from_fn(|number| of_state(register_offset(number)));
         let [result, aux] = [result_offset(), aux_offset()].map(of_state);
-        let mut of_context =
-            |offset: usize| builder.ins().load(I64, regions.exchange, context, offset as i32);
-        let shape = of_context(offset_of!(JitContext, flags_shape));
-        let left = of_context(offset_of!(JitContext, flags_left));
-        let flags = FlagVariables::new(&mut builder, (result, aux), (shape, left));
+        let flags = FlagVariables::new(&mut builder, (result, aux), &regions, context);
         let offset = offset_of!(JitContext, remaining);
         let remaining = variable(&mut builder, regions.exchange, context, offset);
         let rip = register_offset(usize::from(reg::RIP)) as i32;
