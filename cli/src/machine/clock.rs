@@ -37,10 +37,10 @@ struct HostClock {
     lag: SharedLag,
 }
 
-/// For how long a vCPU may do without its host CPU before guest time waits for it; a little longer for each other one that the
-/// host gives the same CPU. A turn of such a one takes longer than that, but a guest's tick must not go by in each.
+/// How far guest time goes beyond that at which a vCPU was last seen to run; farther by so much for each other one that the
+/// host gives the same CPU in turn, whose turns are twice as long.
 const SLACK_NS: u64 = 2_000_000;
-const TURN_NS: u64 = 500_000;
+const TURN_NS: u64 = 2_000_000;
 
 impl HostClock {
     fn start(vcpus: usize) -> Self {
@@ -101,14 +101,14 @@ impl GuestClock {
     /// A vCPU does not need to run for `ns`, unless it is called.
     pub(super) fn sleeps(&self, vcpu: usize, ns: u64) {
         if let Source::Host(clock) = &self.source {
-            clock.lag.sleeps(vcpu, clock.host_ns(), ns);
+            clock.lag.sleeps(vcpu, ns, || clock.host_ns());
         }
     }
 
     /// A vCPU that may sleep is to run.
     pub(super) fn is_called(&self, vcpu: usize) {
         if let Source::Host(clock) = &self.source {
-            clock.lag.is_called(vcpu, clock.host_ns());
+            clock.lag.is_called(vcpu, || clock.host_ns());
         }
     }
 

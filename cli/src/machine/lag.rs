@@ -19,50 +19,53 @@ struct Lag {
     stood_at: u64,
     /// How far it was behind.
     behind: u64,
-    /// The host's time at which it stands still, unless that becomes later meanwhile.
-    horizon: u64,
+    /// The guest time at which it stands still, unless that becomes later meanwhile.
+    limit: u64,
 }
 
 impl Lag {
-    fn behind(&self, host: u64) -> u64 {
-        self.behind.saturating_sub(host.saturating_sub(self.went_on + PATIENCE_NS) / GAIN)
+    /// Guest time if nothing held it.
+    fn free(&self, host: u64) -> u64 {
+        let behind = self.behind.saturating_sub(host.saturating_sub(self.went_on + PATIENCE_NS) / GAIN);
+        // A processor may read the host's time a little before it finds that guest time goes on.
+        host.saturating_sub(behind).max(self.stood_at)
+    }
+
+    fn is_held(&self, host: u64) -> bool {
+        self.free(host) > self.limit
     }
 
     /// Guest time.
     fn at(&self, host: u64) -> u64 {
-        let host = host.min(self.horizon);
-        // A processor may read the host's time a little before it finds that guest time goes on.
-        host.saturating_sub(self.behind(host)).max(self.stood_at)
+        self.free(host).min(self.limit)
     }
 
-    fn with_horizon(self, horizon: u64) -> Self {
-        Self { horizon: self.horizon.max(horizon), ..self }
+    fn with_limit(self, limit: u64) -> Self {
+        Self { limit: self.limit.max(limit), ..self }
     }
 
-    /// Guest time goes on, if it stands still.
-    fn after_standing(self, host: u64) -> Self {
-        let stood = host.saturating_sub(self.horizon);
-        if stood == 0 {
+    /// If guest time stands still, it goes on from there, as far as the limit allows.
+    fn going_on(self, host: u64) -> Self {
+        if !self.is_held(host) {
             return self;
         }
-        let (stood_at, behind) = (self.at(host), self.behind(self.horizon) + stood);
-        Self { went_on: host, stood_at, behind, horizon: host }
+        Self { went_on: host, stood_at: self.limit, behind: host.saturating_sub(self.limit), ..self }
     }
 }
 
 impl From<[u64; 4]> for Lag {
-    fn from([went_on, stood_at, behind, horizon]: [u64; 4]) -> Self {
-        Self { went_on, stood_at, behind, horizon }
+    fn from([went_on, stood_at, behind, limit]: [u64; 4]) -> Self {
+        Self { went_on, stood_at, behind, limit }
     }
 }
 
 impl From<Lag> for [u64; 4] {
     fn from(lag: Lag) -> Self {
-        [lag.went_on, lag.stood_at, lag.behind, lag.horizon]
+        [lag.went_on, lag.stood_at, lag.behind, lag.limit]
     }
 }
 
-/// The host's time up to which all is well with a vCPU: when it was last seen to run, or until when it sleeps. In a cache line of
+/// The guest time up to which all is well with a vCPU: when it was last seen to run, or until when it sleeps. In a cache line of
 /// its own, as each vCPU writes its own one all the time.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -74,7 +77,7 @@ pub(super) struct SharedLag {
     lag: Sequenced<4>,
     /// By vCPU.
     well: Box<[Well]>,
-    /// For how long a vCPU may not be seen before guest time stands still.
+    /// How far guest time goes beyond that of each.
     slack: u64,
 }
 
@@ -88,67 +91,77 @@ impl SharedLag {
         }
     }
 
+    /// Guest time, and whether it is held there.
+    #[inline]
+    fn look(&self, host_ns: impl Fn() -> u64) -> (u64, bool) {
+        self.lag.look(|words| {
+            let (lag, host) = (Lag::from(words), host_ns());
+            (lag.at(host), lag.is_held(host))
+        })
+    }
+
     /// Guest time; never before what anybody was told. `host_ns` is asked for the host's time.
     #[inline]
     pub(super) fn now(&self, host_ns: impl Fn() -> u64) -> u64 {
-        let (now, is_beyond) = self.lag.look(|words| {
-            let (lag, host) = (Lag::from(words), host_ns());
-            (lag.at(host), host > lag.horizon)
-        });
-        if is_beyond { self.now_with_new_horizon(now, host_ns) } else { now }
+        let (now, is_held) = self.look(&host_ns);
+        if is_held { self.now_with_new_limit(now, host_ns) } else { now }
     }
 
-    /// Guest time, which is `now` unless the vCPUs have been seen since the horizon was last looked for.
+    /// Guest time, which is `now` unless the vCPUs have been seen since the limit was last looked for.
     #[cold]
-    fn now_with_new_horizon(&self, now: u64, host_ns: impl Fn() -> u64) -> u64 {
-        let horizon = self.lag.look(|words| Lag::from(words).horizon);
-        if self.horizon(host_ns()) <= horizon {
+    fn now_with_new_limit(&self, now: u64, host_ns: impl Fn() -> u64) -> u64 {
+        let stays = self.lag.look(|words| {
+            let lag = Lag::from(words);
+            self.limit(&lag, host_ns()) <= lag.limit
+        });
+        if stays {
             return now;
         }
-        self.lag.change(|words| Lag::from(words).with_horizon(self.horizon(host_ns())).into());
-        self.lag.look(|words| Lag::from(words).at(host_ns()))
+        self.lag.change(|words| {
+            let lag = Lag::from(words);
+            lag.with_limit(self.limit(&lag, host_ns())).into()
+        });
+        self.look(host_ns).0
     }
 
     /// How far guest time may go at `host`, for all that is known then.
-    fn horizon(&self, host: u64) -> u64 {
-        let well = self.well.iter().map(|Well(ns)| ns.load(Ordering::Relaxed)).fold(host, u64::min);
-        well + self.slack
+    fn limit(&self, lag: &Lag, host: u64) -> u64 {
+        let seen = self.well.iter().map(|Well(ns)| ns.load(Ordering::Relaxed));
+        seen.fold(lag.free(host), u64::min) + self.slack
     }
 
     /// A vCPU runs. To be called again and again by its thread.
     #[inline]
     pub(super) fn runs(&self, vcpu: usize, host_ns: impl Fn() -> u64) {
         let Some(Well(well)) = self.well.get(vcpu) else { return };
-        let host = host_ns();
-        if host > well.load(Ordering::Relaxed).saturating_add(self.slack) {
-            self.runs_again(vcpu, host_ns);
-        } else {
-            well.store(host, Ordering::Relaxed);
+        match self.look(&host_ns) {
+            (now, false) => well.store(now, Ordering::Relaxed),
+            (_, true) => self.runs_at_limit(well, host_ns),
         }
     }
 
-    /// A vCPU runs that was not seen for long: guest time stood still for it, and goes on as far as the others allow.
+    /// A vCPU runs while guest time may stand still: it goes on from there, as far as the others allow.
     #[cold]
-    fn runs_again(&self, vcpu: usize, host_ns: impl Fn() -> u64) {
+    fn runs_at_limit(&self, well: &AtomicU64, host_ns: impl Fn() -> u64) {
         self.lag.change(|words| {
-            let host = host_ns();
-            let lag = Lag::from(words).with_horizon(self.horizon(host));
-            self.well[vcpu].0.store(host, Ordering::Relaxed);
-            lag.after_standing(host).with_horizon(self.horizon(host)).into()
+            let (lag, host) = (Lag::from(words), host_ns());
+            let lag = lag.with_limit(self.limit(&lag, host)).going_on(host);
+            well.store(lag.at(host), Ordering::Relaxed);
+            lag.with_limit(self.limit(&lag, host)).into()
         });
     }
 
-    /// A vCPU that has been seen to run does not need to for `ns`, from `host` on.
-    pub(super) fn sleeps(&self, vcpu: usize, host: u64, ns: u64) {
+    /// A vCPU that has been seen to run does not need to for `ns`.
+    pub(super) fn sleeps(&self, vcpu: usize, ns: u64, host_ns: impl Fn() -> u64) {
         if let Some(Well(well)) = self.well.get(vcpu) {
-            well.store(host.saturating_add(ns), Ordering::Relaxed);
+            well.store(self.now(host_ns).saturating_add(ns), Ordering::Relaxed);
         }
     }
 
-    /// A vCPU that may sleep is to run at `host`.
-    pub(super) fn is_called(&self, vcpu: usize, host: u64) {
+    /// A vCPU that may sleep is to run.
+    pub(super) fn is_called(&self, vcpu: usize, host_ns: impl Fn() -> u64) {
         if let Some(Well(well)) = self.well.get(vcpu) {
-            well.fetch_min(host, Ordering::Relaxed);
+            well.fetch_min(self.now(host_ns), Ordering::Relaxed);
         }
     }
 }
@@ -216,27 +229,38 @@ mod tests {
     }
 
     #[test]
+    fn time_passes_while_vcpus_take_turns() {
+        // Each waits for longer than the slack, and in all of the time one does.
+        let host = Host::with(4);
+        for ms in 0..1600 {
+            host.runs(ms as usize / 4 % 4, ms);
+        }
+        let now = host.now_at(1600);
+        assert!((180..400).contains(&now), "{now}: the slack at least in each round of 16 ms");
+    }
+
+    #[test]
     fn time_passes_while_vcpus_sleep_but_not_when_they_are_to_wake() {
         let host = Host::with(2);
-        host.0.sleeps(0, 0, u64::MAX);
-        host.0.sleeps(1, 0, 100 * MS);
+        host.0.sleeps(0, u64::MAX, || 0);
+        host.0.sleeps(1, 100 * MS, || 0);
         assert_eq!(host.now_at(90), 90);
         assert_eq!(host.now_at(150), 102, "it was to wake at 100");
         host.runs(1, 200);
         assert_eq!(host.now_at(200), 102);
-        host.0.is_called(0, 201 * MS);
-        host.runs(1, 250);
-        assert_eq!(host.now_at(250), 104, "nobody was seen behind 202");
-        host.runs(1, 259);
-        assert_eq!(host.now_at(259), 104, "the other one was called at 201");
+        host.0.is_called(0, || 201 * MS);
+        host.runs(1, 202);
+        assert_eq!(host.now_at(250), 105, "the other one was called at 103");
+        host.runs(1, 251);
         host.runs(0, 260);
-        assert_eq!(host.now_at(261), 105);
+        host.runs(1, 260);
+        assert_eq!(host.now_at(261), 106);
     }
 
     #[test]
     fn time_passes_where_all_sleep_for_good() {
         let host = Host::with(1);
-        host.0.sleeps(0, 0, u64::MAX);
+        host.0.sleeps(0, u64::MAX, || 0);
         assert_eq!(host.now_at(5000), 5000);
         host.runs(0, 9000);
         assert_eq!(host.now_at(9000), 9000);
@@ -252,11 +276,10 @@ mod tests {
             host.runs(0, ms);
             let now = host.now_at(ms);
             assert!(last <= now && now <= ms && now <= last + 2, "{last} {now} {ms}");
+            assert!(ms > 221 || now == ms - 20, "{now} {ms}");
             last = now;
         }
         assert_eq!(last, 999);
-        // It was 20 behind until 222.
-        assert_eq!(host.now_at(221), 201);
     }
 
     #[test]
@@ -277,7 +300,7 @@ mod tests {
                             lag.runs(vcpu, host_ns);
                         }
                     }
-                    lag.sleeps(vcpu, host_ns(), u64::MAX);
+                    lag.sleeps(vcpu, u64::MAX, host_ns);
                 });
             }
         });
