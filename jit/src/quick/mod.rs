@@ -102,7 +102,10 @@ impl QuickCompiler {
             let node = &region.nodes[number];
             let shape = self.only[number].and_then(|before| self.shapes[before]);
             self.recorder.begin_node(node.offset, shape);
-            let failure = self.record(node, mode, model, &mut calls, &mut read_anew);
+            let failure = self.record(node, mode, model, &mut calls, &mut read_anew).err();
+            if failure.is_some() {
+                self.recorder.listing.ending = Ending::Interpret;
+            }
             self.shapes[number] = self.recorder.held.flags.shape();
             let done = self.recorder.listing.starts.len() - 1;
             if done == 0 && number == 0 {
@@ -180,7 +183,7 @@ impl QuickCompiler {
         }
     }
 
-    /// Lists a node, which has been begun, up to the first instruction that cannot be decoded, and says why.
+    /// Lists a node, which has been begun; if an instruction cannot be decoded, up to that.
     fn record(
         &mut self,
         node: &Node,
@@ -188,18 +191,12 @@ impl QuickCompiler {
         model: &CpuModel,
         calls: &mut Vec<Call>,
         read_anew: &mut Vec<ReadAnew>,
-    ) -> Option<DecodeFailure> {
+    ) -> Result<(), DecodeFailure> {
         let mut at = 0;
         let mut decoding = Decoding::new(&node.bytes, mode, model);
         while at < node.bytes.len() {
             let bytes = decoding.rest();
-            let Decoded { op, semantics, contained, .. } = match decoding.decode::<Recorder>(model) {
-                Ok(decoded) => decoded,
-                Err(failure) => {
-                    self.recorder.listing.ending = Ending::Interpret;
-                    return Some(failure);
-                }
-            };
+            let Decoded { op, semantics, contained, .. } = decoding.decode::<Recorder>(model)?;
             let length = usize::from(op.length);
             self.recorder.immediate_at(node.read_anew.and_then(|host| {
                 let (offset, bytes) = immediate_place(&bytes[..length])?;
@@ -210,10 +207,9 @@ impl QuickCompiler {
                 Semantics::Inline(meaning) if self.recorder.instruction(&op, meaning).is_ok() => None,
                 // What it does in the interpreter.
                 Semantics::Inline(_) => {
-                    match decode::<Cpu>(bytes, mode, model).map(|known| known.semantics) {
-                        Ok(Semantics::Inline(run) | Semantics::Hard(run)) => Some(run),
-                        Err(failure) => return Some(failure),
-                    }
+                    let (Semantics::Inline(run) | Semantics::Hard(run)) =
+                        decode::<Cpu>(bytes, mode, model)?.semantics;
+                    Some(run)
                 }
             };
             if let Some(run) = function {
@@ -226,7 +222,7 @@ impl QuickCompiler {
             }
             at += length;
         }
-        None
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::assembler::*;
 use super::ir::slot;
 use super::registers::{CONTEXT, SPILL_BYTES, STATE, STATE_BIAS, TEMPORARY, slot_offset};
-use super::ways::{QUICK_OFFSET, WITHIN};
+use super::ways::{QUICK_OFFSET, WITHIN, dispatch_from_quick, leave_quick};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
 use std::mem::offset_of;
@@ -209,18 +209,14 @@ impl Stubs {
             self.not_done(asm, common);
         }
         asm.bind(common.dispatch);
-        asm.store(64, CONTEXT, field(offset_of!(JitContext, remaining)), REMAINING);
-        asm.alu_constant(Alu::Add, 64, RSP, FRAME);
-        asm.mov(RDI, CONTEXT);
-        asm.jump_memory(RDI, field(offset_of!(JitContext, dispatch)));
+        dispatch_from_quick(asm);
         if accesses {
             self.slow_access(asm, common);
         }
         asm.bind(common.interpret);
         asm.mov_constant(RAX, LeaveKind::Interpret as u64);
         asm.bind(common.leave);
-        asm.store(64, CONTEXT, field(offset_of!(JitContext, remaining)), REMAINING);
-        asm.alu_constant(Alu::Add, 64, RSP, FRAME);
+        leave_quick(asm);
         asm.ret();
     }
 

@@ -49,10 +49,10 @@ pub(crate) fn quick_dispatch_code() -> Vec<u8> {
     asm.jump_register(RAX);
     asm.bind(other);
     leave_quick(&mut asm);
+    asm.mov(RDI, CONTEXT);
     asm.jump_register(RAX);
     asm.bind(slow);
-    leave_quick(&mut asm);
-    asm.jump_memory(RDI, field(offset_of!(JitContext, dispatch)));
+    dispatch_from_quick(&mut asm);
     asm.link();
     asm.code
 }
@@ -83,9 +83,15 @@ fn look(asm: &mut Assembler, context: Reg, disturbed: Label, unknown: Label) {
     asm.load(64, RSI, RCX, field(offset_of!(JumpEntry, calls)));
 }
 
-/// Gives back what a quick translation has for itself, as others expect it.
-fn leave_quick(asm: &mut Assembler) {
+/// Goes on in any translation, or returns; RIP has been stored.
+pub(super) fn dispatch_from_quick(asm: &mut Assembler) {
+    leave_quick(asm);
+    asm.mov(RDI, CONTEXT);
+    asm.jump_memory(RDI, field(offset_of!(JitContext, dispatch)));
+}
+
+/// Gives back what a quick translation has for itself: the count of instructions and the stack.
+pub(super) fn leave_quick(asm: &mut Assembler) {
     asm.store(64, CONTEXT, field(offset_of!(JitContext, remaining)), REMAINING);
     asm.alu_constant(Alu::Add, 64, RSP, FRAME);
-    asm.mov(RDI, CONTEXT);
 }
