@@ -215,6 +215,8 @@ fn excluded(mnemonic: Mnemonic) -> bool {
             | Fxsave | Fxsave64 | Fxrstor | Fxrstor64
             // No operation has a defined length here.
             | Ud0 | Ud1
+            // Cases have no operand in memory that a register alone names.
+            | Movdir64b
     )
 }
 

@@ -1,7 +1,7 @@
 //! Differences that are allowed, each with its reason: what the manual leaves undefined, and approximations.
 
 use super::compare::{Difference, Place, differences};
-use super::sequence;
+use super::{sequence, vendors};
 use crate::oracle::state::FLAGS;
 use crate::oracle::{BREAKPOINT, Outcome, PRIVATE, Program};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, RflagsBits};
@@ -62,7 +62,10 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
         Some(faulting) if sequence => *faulting,
         _ => instruction_of(program),
     };
-    if is_undefined(&instruction, program, left, right) {
+    if is_undefined(&instruction, program, left, right)
+        || vendors::end_differently(&instructions, program, left, right)
+        || found.iter().any(|difference| vendors::spreads(&instructions, difference))
+    {
         verdict.undefined = true;
         return verdict;
     }
@@ -72,6 +75,7 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
         (false, true) => undefined_flags(&instruction, program),
         (false, false) => 0,
     };
+    let undefined = if ended { undefined } else { undefined | vendors::flags_at_fault(&instruction) };
     for difference in found {
         if difference.place == Place::ErrorCode && is_kernel_page(left, right, &difference) {
             continue;
@@ -84,7 +88,9 @@ pub fn judge(program: &Program, left: &Outcome, right: &Outcome) -> Verdict {
             }
         } else if is_approximation(&instruction, &difference) {
             verdict.approximate = true;
-        } else if !is_unspecified(&instruction, &difference, left.ending.vector) {
+        } else if !is_unspecified(&instruction, &difference, left.ending.vector)
+            && !vendors::differ(&instructions, left, &difference)
+        {
             verdict.failures.push(difference);
         }
     }

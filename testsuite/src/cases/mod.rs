@@ -16,3 +16,4 @@ pub mod shrink;
 pub mod text;
 pub mod untried;
 pub mod values;
+mod vendors;

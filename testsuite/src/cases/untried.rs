@@ -71,6 +71,7 @@ fn out_of_reach(code: Code) -> Option<&'static str> {
             "segments and tables: system cases (descriptor looks, data segments)"
         }
         Ud0 | Ud1 => "has no length that all processors agree about: unit tests in cpu/src",
+        Movdir64b => "a register alone names its destination: unit tests in cpu/src/system",
         Vmcall | Vmmcall => "a hypercall: unit tests in cpu/src/system",
         _ if info.is_reserved_nop() => "a NOP that others take encodings from: cpu/src/decode_tests.rs",
         _ if info.is_input_output() => "ports: system cases (virtual-8086 mode) and guests in cli/tests",

@@ -1,8 +1,8 @@
 //! Gathers: elements from as many addresses (SDM vol. 2, VPGATHERDD and relatives).
 //!
-//! Elements are fetched from the low one up, and each fetch clears its mask. A fault leaves what has been fetched, so
-//! that the instruction can be started again. Indices, destination and mask are three different registers, or the
-//! decoder has refused the instruction.
+//! Elements are fetched from the low one up, and each fetch clears its mask. A fault leaves what has been fetched, and of the
+//! mask all ones for each element that is yet to be, so that the instruction can be started again. Indices, destination
+//! and mask are three different registers, or the decoder has refused the instruction.
 
 use super::masked::is_chosen;
 use super::operand::Lanes;
@@ -40,7 +40,10 @@ fn gather<const BYTES: usize, const INDEX_BYTES: usize>(
     let indices = bytes_of(cpu.lanes(op.index));
     let mask = cpu.lanes::<2>(op.regs[2]);
     let mut value = bytes_of(cpu.lanes(op.regs[0]));
-    let mut left = bytes_of(mask);
+    let mut left = [0; 32];
+    for at in (0..count * BYTES).step_by(BYTES).filter(|&at| is_chosen(&mask, at, BYTES)) {
+        left[at..at + BYTES].fill(0xff);
+    }
     for i in 0..count {
         let at = i * BYTES;
         if is_chosen(&mask, at, BYTES) {
