@@ -3,6 +3,7 @@
 
 use crate::context::JitContext;
 use crate::groups::{Group, Groups};
+use crate::micro::type_of;
 use crate::symbols::{Access, Key};
 use crate::translator::Translator;
 use crate::vector::aligned::Aligned;
@@ -348,13 +349,7 @@ impl Translator<'_> {
     /// Stores the low `W` bits to guest RAM.
     pub(crate) fn store_host<W: Width>(&mut self, host: Value, value: Value) {
         self.before_store();
-        let flags = self.regions.guest;
-        let ins = self.builder.ins();
-        match W::BITS {
-            8 => ins.istore8(flags, value, host, 0),
-            16 => ins.istore16(flags, value, host, 0),
-            32 => ins.istore32(flags, value, host, 0),
-            _ => ins.store(flags, value, host, 0),
-        };
+        let value = self.low_bits(value, type_of::<W>());
+        self.builder.ins().store(self.regions.guest, value, host, 0);
     }
 }

@@ -10,7 +10,7 @@ use rx86_cpu::ops::{FlagsOf, Hard, MicroOps};
 use rx86_cpu::state::ArithFlags;
 use rx86_cpu::width::{W64, Width};
 
-const fn type_of<W: Width>() -> Type {
+pub(crate) const fn type_of<W: Width>() -> Type {
     match W::BITS {
         8 => I8,
         16 => I16,
@@ -45,6 +45,10 @@ impl Translator<'_> {
     /// `value` with its low `bits` from bit `shift` on replaced by those of `part`.
     fn insert<W: Width>(&mut self, value: Value, part: Value, shift: u8) -> Value {
         let part = self.truncate::<W>(part);
+        // Nothing is kept where the rest is known to be zero.
+        if shift == 0 && self.significant_bits(value) <= W::BITS {
+            return part;
+        }
         let part = if shift == 0 { part } else { self.builder.ins().ishl_imm_u(part, i64::from(shift)) };
         let kept = self.builder.ins().band_imm_s(value, !(W::MASK << shift) as i64);
         self.builder.ins().bor(kept, part)
@@ -66,11 +70,7 @@ impl Translator<'_> {
 
         self.builder.switch_to_block(again);
         let new = change(self, old);
-        let low = |t: &mut Self, value| match width {
-            I64 => value,
-            _ => t.builder.ins().ireduce(width, value),
-        };
-        let (expected, wanted) = (low(self, old), low(self, new));
+        let (expected, wanted) = (self.low_bits(old, width), self.low_bits(new, width));
         let found = self.builder.ins().atomic_cas(self.regions.guest, host, expected, wanted);
         let same = self.builder.ins().icmp(IntCC::Equal, found, expected);
         let found = if width == I64 { found } else { self.builder.ins().uextend(I64, found) };

@@ -2,6 +2,7 @@
 //! interpreter has found the blocks worth it.
 
 use crate::groups::Reach;
+use crate::vector::plan::Plan;
 use iced_x86::{Code, FlowControl};
 use rustc_hash::FxHashMap;
 use rx86_cpu::interp::tier::{CodeView, HotBlock};
@@ -18,6 +19,8 @@ pub(crate) struct Limits {
     call_depth: u32,
     /// A successor is taken into the region if it was executed at least this fraction of the entry's count.
     cold_fraction: u32,
+    /// The same where the entry's block takes most of the host's vector registers: a loop keeps them better alone.
+    cold_fraction_of_vectors: u32,
     /// How often a block that ends with an indirect jump or call was executed at least, so that its targets are known.
     least_indirect_heat: u32,
     /// Whether indirect jumps stay in the region.
@@ -32,7 +35,8 @@ impl Limits {
         instructions: 150,
         nodes: 96,
         call_depth: 3,
-        cold_fraction: 4,
+        cold_fraction: 16,
+        cold_fraction_of_vectors: 4,
         least_indirect_heat: 0,
         hubs: true,
         peels: true,
@@ -43,10 +47,20 @@ impl Limits {
         nodes: 24,
         call_depth: 0,
         cold_fraction: 8,
+        cold_fraction_of_vectors: 8,
         least_indirect_heat: 256,
         hubs: false,
         peels: false,
     };
+
+    /// Those for a region that begins with this block.
+    fn around(self, first: &HotBlock) -> Self {
+        let vectors = Plan::of([&first.bytes[..]].into_iter()).host_registers();
+        if vectors < MANY_VECTORS {
+            return self;
+        }
+        Self { cold_fraction: self.cold_fraction_of_vectors, ..self }
+    }
 
     /// Whether a block may be in a region.
     fn allow(self, block: &HotBlock) -> bool {
@@ -55,11 +69,14 @@ impl Limits {
     }
 }
 
+/// Of the host's sixteen vector registers.
+const MANY_VECTORS: u32 = 10;
+
 /// A jump that has led to more places goes through a hub.
 const MAX_LIKELY: usize = 3;
 
 /// The same of what an indirect jump leads to, in relation to the jump's own least count: there are many of them.
-const COLD_TARGET_FRACTION: u32 = 16;
+const COLD_TARGET_FRACTION: u32 = 4;
 
 /// The farthest that a node may be from the region's entry, so that offsets are short.
 const MAX_DISTANCE: u64 = 1 << 30;
@@ -204,6 +221,7 @@ impl Region {
     /// The region that begins at the linear address `entry`; None if there is no decoded block.
     pub(crate) fn grow(entry: u64, code: &mut dyn CodeView, limits: Limits) -> Option<Self> {
         let first = code.block(entry)?;
+        let limits = limits.around(&first);
         Self::grow_from(first, entry, code, limits)
     }
 

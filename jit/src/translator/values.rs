@@ -38,13 +38,11 @@ impl Translator<'_> {
 
     /// If `value` is an RIP at a fixed distance from the region's start: that distance.
     pub(super) fn static_offset(&self, value: Value) -> Option<i64> {
-        let graph = &self.builder.func.dfg;
-        let value = graph.resolve_aliases(value);
+        let value = self.builder.func.dfg.resolve_aliases(value);
         if value == self.entry_rip {
             return Some(0);
         }
-        let ValueDef::Result(instruction, _) = graph.value_def(value) else { return None };
-        let InstructionData::Binary { opcode: Opcode::Iadd, args } = graph.insts[instruction] else {
+        let InstructionData::Binary { opcode: Opcode::Iadd, args } = self.definition(value)? else {
             return None;
         };
         let constant = self.constant_value(args[1])?;
@@ -87,7 +85,7 @@ impl Translator<'_> {
             };
         }
         match self.cut {
-            _ if width == I64 => value,
+            _ if width == I64 || self.significant_bits(value) <= width.bits() => value,
             Some((of, to, result)) if (of, to) == (value, width) => result,
             _ => {
                 let low = self.builder.ins().ireduce(width, value);
@@ -98,14 +96,45 @@ impl Translator<'_> {
         }
     }
 
+    /// How many of a 64-bit value's low bits may be other than zero, as far as what computes it says.
+    pub(crate) fn significant_bits(&self, value: Value) -> u32 {
+        match self.definition(value) {
+            Some(InstructionData::Load { opcode: Opcode::Uload8, .. }) => 8,
+            Some(InstructionData::Load { opcode: Opcode::Uload16, .. }) => 16,
+            Some(InstructionData::Load { opcode: Opcode::Uload32, .. }) => 32,
+            Some(InstructionData::Unary { opcode: Opcode::Uextend, arg }) => {
+                self.builder.func.dfg.value_type(arg).bits()
+            }
+            _ => 64,
+        }
+    }
+
+    /// The low bits of `value` as an integer of type `width`.
+    pub(crate) fn low_bits(&mut self, value: Value, width: Type) -> Value {
+        match self.definition(value) {
+            _ if width == I64 => value,
+            Some(InstructionData::Unary { opcode: Opcode::Uextend, arg })
+                if self.builder.func.dfg.value_type(arg) == width =>
+            {
+                arg
+            }
+            _ => self.builder.ins().ireduce(width, value),
+        }
+    }
+
     /// The value of an `iconst`.
     pub(crate) fn constant_value(&self, value: Value) -> Option<u64> {
+        match self.definition(value)? {
+            InstructionData::UnaryImm { imm, .. } => Some(imm.bits() as u64),
+            _ => None,
+        }
+    }
+
+    /// The instruction that computes a value; None if it is a parameter.
+    fn definition(&self, value: Value) -> Option<InstructionData> {
         let graph = &self.builder.func.dfg;
         match graph.value_def(graph.resolve_aliases(value)) {
-            ValueDef::Result(instruction, _) => match graph.insts[instruction] {
-                InstructionData::UnaryImm { imm, .. } => Some(imm.bits() as u64),
-                _ => None,
-            },
+            ValueDef::Result(instruction, _) => Some(graph.insts[instruction]),
             _ => None,
         }
     }

@@ -44,6 +44,11 @@ impl Plan {
         plan
     }
 
+    /// How many of the host's registers it takes to hold them all: two for 256 bits.
+    pub(crate) fn host_registers(&self) -> u32 {
+        self.registers.iter().flatten().count() as u32 + self.uppers.count_ones()
+    }
+
     fn note(
         &mut self,
         instruction: &Instruction,
