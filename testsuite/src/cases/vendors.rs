@@ -3,7 +3,11 @@
 use super::compare::{Difference, Place};
 use crate::oracle::state::FLAGS;
 use crate::oracle::{Mode, Outcome, Program};
-use iced_x86::{Instruction, Mnemonic, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+
+/// Numbers of registers.
+const RSI: usize = 6;
+const RDI: usize = 7;
 
 /// Whether the vendors differ in this after one of a program's instructions.
 pub(super) fn differ(instructions: &[Instruction], outcome: &Outcome, difference: &Difference) -> bool {
@@ -32,9 +36,12 @@ fn differ_in(instruction: &Instruction, difference: &Difference, ended: bool) ->
             difference.left >> 12 == difference.right >> 12
         }
         // Intel clears the upper halves of 32-bit addresses even where nothing has been repeated.
-        (Movsb | Movsw | Movsd | Movsq | Stosb | Stosw | Stosd | Stosq, Place::Gpr(_)) if is_string => {
+        (Movsb | Movsw | Movsd | Movsq | Stosb | Stosw | Stosd | Stosq, Place::Gpr(RSI | RDI))
+            if is_string =>
+        {
             let is_repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
-            is_repeated && difference.left as u32 == difference.right as u32
+            let is_short = instruction.op0_kind() == OpKind::MemoryESEDI;
+            is_repeated && is_short && difference.left as u32 == difference.right as u32
         }
         _ if is_other_nan(instruction, difference) => true,
         (
