@@ -577,26 +577,6 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
-        name: "the order of CMPS's operands",
-        right: Right::Either,
-        reason: "the SDM does not say which of two faulting operands is reported",
-        explains: |look, difference| {
-            matches!(look.instruction.mnemonic(), Cmpsb | Cmpsw | Cmpsd | Cmpsq)
-                && look.vectors() == (PF, PF)
-                && matches!(difference.place, Place::Address | Place::ErrorCode)
-        },
-    },
-    Known {
-        name: "VMASKMOVPS and its kin",
-        right: Right::Either,
-        reason: "the SDM does not say which of several faulting elements is reported, and whether all are read as one",
-        explains: |look, difference| {
-            matches!(look.instruction.mnemonic(), Vmaskmovps | Vmaskmovpd | Vpmaskmovd | Vpmaskmovq)
-                && look.vectors() == (PF, PF)
-                && matches!(difference.place, Place::Address | Place::ErrorCode)
-        },
-    },
-    Known {
         name: "wide stores across pages",
         right: Right::Rx86,
         reason: "a faulting instruction changes nothing (SDM vol. 3, 6.5); QEMU stores eight bytes at a time",

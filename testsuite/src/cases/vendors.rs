@@ -31,10 +31,8 @@ fn differ_in(instruction: &Instruction, difference: &Difference, ended: bool) ->
         (Vcvtps2ph, Place::Mxcsr) => !ended,
         // Of two operands that fault, which is first.
         (Cmpsb | Cmpsw | Cmpsd | Cmpsq, Place::Address | Place::ErrorCode) if is_string => !ended,
-        // In the page that faults, the first byte or that of the first element.
-        (Vmaskmovps | Vmaskmovpd | Vpmaskmovd | Vpmaskmovq, Place::Address) => {
-            difference.left >> 12 == difference.right >> 12
-        }
+        // Of several elements that fault, which is reported, and with its first byte or that of the page.
+        (Vmaskmovps | Vmaskmovpd | Vpmaskmovd | Vpmaskmovq, Place::Address | Place::ErrorCode) => !ended,
         // Intel clears the upper halves of 32-bit addresses even where nothing has been repeated.
         (Movsb | Movsw | Movsd | Movsq | Stosb | Stosw | Stosd | Stosq, Place::Gpr(RSI | RDI))
             if is_string =>
