@@ -5,13 +5,14 @@ use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, 
 use crate::context::{Call, JitContext, LeaveKind, place_calls};
 use crate::heat::Heat;
 use crate::jumps::JumpCache;
+use crate::links::Links;
 use crate::quick::QuickCompiler;
 use crate::region::{Limits, Region};
 use crate::thunks::Thunks;
 use rx86_cpu::cpu::Cpu;
 use rx86_cpu::exception::Exception;
 use rx86_cpu::features::CpuModel;
-use rx86_cpu::interp::tier::CodeView;
+use rx86_cpu::interp::tier::{CodeView, TranslationId};
 use rx86_cpu::mode::ModeKey;
 
 /// Who goes on after a block.
@@ -42,6 +43,7 @@ pub struct CompiledBlock {
     thunks: Thunks,
     /// Empty: what follows the block is the caller's.
     jumps: JumpCache,
+    links: Links,
     calls: Box<[Call]>,
     mode: ModeKey,
     instructions: u32,
@@ -77,7 +79,9 @@ impl Compiler {
         model: &CpuModel,
     ) -> Result<CompiledBlock, CompileError> {
         let translation = self.translate(region, mode, model)?;
-        self.enterable(translation, mode)
+        let thunks = Thunks::new(self)?;
+        let links = Links::of(&thunks);
+        enterable(translation, mode, thunks, links)
     }
 
     /// As `translate_block`, by the quick tier; None if this host has none.
@@ -87,30 +91,39 @@ impl Compiler {
         mode: ModeKey,
         model: &CpuModel,
     ) -> Option<Result<CompiledBlock, CompileError>> {
-        let translation = QuickCompiler::for_host()?.translate(&Region::of_bytes(bytes), &[0], mode, model);
-        Some(translation.and_then(|translation| self.enterable(translation, mode)))
+        let mut quick = QuickCompiler::for_host()?;
+        let mut compiled = || {
+            let thunks = Thunks::new(self)?;
+            let mut links = Links::of(&thunks);
+            let translation = quick.translate(&Region::of_bytes(bytes), &[0], mode, model, &mut links)?;
+            enterable(translation, mode, thunks, links)
+        };
+        Some(compiled())
     }
+}
 
-    fn enterable(
-        &mut self,
-        mut translation: Translation,
-        mode: ModeKey,
-    ) -> Result<CompiledBlock, CompileError> {
-        let mut memory = CodeArena::new(0)?;
-        let code =
-            memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
-        place_calls(&mut translation.calls, code.start);
-        Ok(CompiledBlock {
-            memory,
-            code,
-            thunks: Thunks::new(self)?,
-            jumps: JumpCache::new(),
-            calls: translation.calls,
-            mode,
-            instructions: translation.instructions,
-            extent: translation.extent,
-        })
-    }
+fn enterable(
+    mut translation: Translation,
+    mode: ModeKey,
+    thunks: Thunks,
+    mut links: Links,
+) -> Result<CompiledBlock, CompileError> {
+    let mut memory = CodeArena::new(0)?;
+    let code =
+        memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
+    place_calls(&mut translation.calls, code.start);
+    links.open(&translation.slots, TranslationId::MIN, &translation.calls);
+    Ok(CompiledBlock {
+        memory,
+        code,
+        thunks,
+        jumps: JumpCache::new(),
+        links,
+        calls: translation.calls,
+        mode,
+        instructions: translation.instructions,
+        extent: translation.extent,
+    })
 }
 
 impl CompiledBlock {
@@ -130,6 +143,7 @@ impl CompiledBlock {
         heat.number(0, self.mode);
         let heats = heat.as_mut_ptr();
         let mut context = JitContext::new(cpu, &self.thunks, self.jumps.as_ptr(), heats, BUDGET, false);
+        context.links = self.links.as_ptr();
         let kind = match leave_kind(self.thunks.enter(&mut context, self.code.start, self.calls.as_ptr())) {
             LeaveKind::Next | LeaveKind::Engine | LeaveKind::Hot => ExitKind::Next,
             LeaveKind::Interpret => ExitKind::Interpret,

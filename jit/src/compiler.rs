@@ -6,6 +6,7 @@ use crate::dead_code;
 use crate::divide::take_remainders;
 use crate::dump::DumpedRegions;
 use crate::groups::{Groups, Reach};
+use crate::links::Slots;
 use crate::order::MemoryOrder;
 use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
@@ -72,6 +73,8 @@ pub(crate) struct Translation {
     pub(crate) read_anew: Vec<ReadAnew>,
     /// The function in Cranelift's language, optimized, if it was asked for.
     pub(crate) clif: Option<String>,
+    /// The slots that its code uses.
+    pub(crate) slots: Slots,
 }
 
 /// Translates regions. It keeps buffers between them; one for each thread that compiles.
@@ -222,6 +225,7 @@ impl Compiler {
             extent,
             instructions,
             clif,
+            slots: Slots::default(),
         }))
     }
 

@@ -9,6 +9,7 @@ use crate::access::{Kind, Request};
 use crate::exits::Refusal;
 use crate::installed::Directory;
 use crate::jumps::{JumpEntry, NO_TAG};
+use crate::links::SlotNumber;
 use crate::mxcsr;
 use crate::shape::{Shape, settle};
 use crate::thunks::Thunks;
@@ -105,7 +106,7 @@ pub(crate) struct JitContext {
     pub(crate) access: u64,
     /// Its result: the host address, or zero.
     pub(crate) host: u64,
-    /// The `Call`s of the quick translation that executes.
+    /// The `Call`s of what `look_up_function` has found.
     pub(crate) calls: *const Call,
     /// The counter that has run down.
     pub(crate) hot: u64,
@@ -127,6 +128,11 @@ pub(crate) struct JitContext {
     pub(crate) look_up: *const u8,
     /// What the thunk at `look_up` calls: the host code that goes on at RIP, or zero. Its `Call`s are at `calls`.
     pub(crate) look_up_function: extern "C" fn(*mut JitContext) -> u64,
+    /// The slots of `Links`.
+    pub(crate) links: *const u64,
+    /// Where the way out leads whose slot this is: the host address to go on at, with the registers of a quick translation, or
+    /// zero.
+    pub(crate) link_function: extern "C" fn(*mut JitContext, *const u64) -> u64,
     host_mxcsr: u32,
     cpu: *mut Cpu,
     /// Where translations are looked up; may be null.
@@ -187,6 +193,8 @@ impl JitContext {
             load_x87_function,
             settle_function,
             settle: thunks.settle(),
+            links: std::ptr::null(),
+            link_function,
             remaining: i64::try_from(budget).unwrap_or(i64::MAX),
             linear: 0,
             access: 0,
@@ -214,6 +222,8 @@ impl JitContext {
 
     /// What the jump cache does not know may be found in `directory`, which nobody else uses while translations execute.
     pub(crate) fn look_up_in(&mut self, directory: &mut Directory) {
+        self.links = directory.links.as_ptr();
+        directory.links.settle(self.tags[1] >> 16);
         self.directory = directory;
     }
 
@@ -288,22 +298,53 @@ extern "C" fn look_up_function(context: *mut JitContext) -> u64 {
     let (context, cpu) = unsafe { (&mut *context, &mut *(*context).cpu) };
     // SAFETY: `look_up_in` was given it, and nobody else uses it meanwhile.
     let Some(directory) = (unsafe { context.directory.as_mut() }) else { return 0 };
+    let Some(gpa) = context.code_at_rip(cpu) else { return 0 };
     let rip = cpu.state.rip();
-    if context.tags[(rip >> 63) as usize] == NO_TAG || !cpu.is_canonical(rip) {
-        return 0;
-    }
-    let known = cpu.mmu.gpa_for_fetch(rip);
-    let Some(gpa) = known.or_else(|| Some(cpu.mmu.translate(rip, Access::Fetch).ok()?.gpa)) else { return 0 };
-    // Fetching may have changed them.
-    context.tags = tags_of(cpu);
     let found = directory.jumps.retag(rip, context.tags[(rip >> 63) as usize], gpa).or_else(|| {
         let entry = directory.find(gpa, cpu.mode()).and_then(|id| directory.enter(id, cpu).ok());
-        context.tags = tags_of(cpu);
+        context.renew_tags(cpu);
         entry
     });
     let Some((code, calls)) = found else { return 0 };
     context.calls = calls;
     code.expose_provenance() as u64
+}
+
+/// Looks where the way out leads whose slot this is, and to where RIP is.
+extern "C" fn link_function(context: *mut JitContext, slot: *const u64) -> u64 {
+    // SAFETY: as in `slow_access_function`.
+    let (context, cpu) = unsafe { (&mut *context, &mut *(*context).cpu) };
+    // SAFETY: as in `look_up_function`.
+    let Some(directory) = (unsafe { context.directory.as_mut() }) else { return 0 };
+    let Some(gpa) = context.code_at_rip(cpu) else { return 0 };
+    let number = (slot.addr() - context.links.addr()) / size_of::<u64>();
+    let code = directory.connect(number as SlotNumber, gpa, cpu);
+    context.renew_tags(cpu);
+    code.unwrap_or(0)
+}
+
+impl JitContext {
+    /// The physical address of the code at RIP, if translations may go on there.
+    fn code_at_rip(&mut self, cpu: &mut Cpu) -> Option<u64> {
+        let rip = cpu.state.rip();
+        if self.tags[(rip >> 63) as usize] == NO_TAG || !cpu.is_canonical(rip) {
+            return None;
+        }
+        let known = cpu.mmu.gpa_for_fetch(rip);
+        let gpa = known.or_else(|| Some(cpu.mmu.translate(rip, Access::Fetch).ok()?.gpa));
+        // Fetching may have changed them.
+        self.renew_tags(cpu);
+        gpa
+    }
+
+    /// Takes notice of a new mapping or mode.
+    fn renew_tags(&mut self, cpu: &Cpu) {
+        self.tags = tags_of(cpu);
+        // SAFETY: as in `look_up_function`.
+        if let Some(directory) = unsafe { self.directory.as_mut() } {
+            directory.links.settle(self.tags[1] >> 16);
+        }
+    }
 }
 
 /// The mapping and mode of `cpu`, as the jump cache's entries have them.
@@ -430,7 +471,7 @@ impl JitContext {
         self.tags = [NO_TAG; 2];
         if self.chains && cpu.is_undisturbed() {
             cpu.block_limit = usize::MAX;
-            self.tags = tags_of(cpu);
+            self.renew_tags(cpu);
             self.tlb = tlb_of(cpu);
         }
     }

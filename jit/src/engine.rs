@@ -8,6 +8,7 @@ use crate::exits;
 use crate::heat::Heat;
 use crate::installed::{Directory, Installed, NoEntry};
 use crate::liberties::Liberties;
+use crate::links::Links;
 use crate::pending::{Pending, PendingRegions, overlaps};
 use crate::quick::QuickCompiler;
 use crate::quick::ways::QUICK_OFFSET;
@@ -113,6 +114,7 @@ impl Jit {
     /// A JIT for `cpu`'s model.
     pub fn new(cpu: &Cpu, config: JitConfig) -> Result<Self, CompileError> {
         let thunks = Thunks::new(&mut compiler(&config)?)?;
+        let links = Links::of(&thunks);
         let watch = Watch::new(&config.watch)?;
         let workshop = config.background.then_some(&config.workshop);
         Ok(Self {
@@ -124,7 +126,7 @@ impl Jit {
             thunks,
             arena: CodeArena::new(config.code_cache_bytes - config.code_cache_bytes / QUICK_SHARE)?,
             quick_arena: CodeArena::new(config.code_cache_bytes / QUICK_SHARE)?,
-            directory: Directory::new(),
+            directory: Directory::new(links),
             model: cpu.model.clone(),
             by_page: FxHashMap::default(),
             pending: PendingRegions::default(),
@@ -195,6 +197,9 @@ impl Jit {
             windowed: translation.windowed,
             remembered: Vec::new(),
             latest: None,
+            is_anywhere: false,
+            slots: std::mem::take(&mut translation.slots),
+            linked_from: Vec::new(),
         });
         self.link(id);
         Some((gpa, mode, id))
@@ -298,7 +303,7 @@ impl Jit {
         }
         let began = Instant::now();
         let heats: Vec<u32> = region.nodes.iter().map(|node| self.heat.number(node.gpa, mode)).collect();
-        let translated = quick.translate(&region, &heats, mode, &self.model);
+        let translated = quick.translate(&region, &heats, mode, &self.model, &mut self.directory.links);
         self.stats.quick.compile_ns += began.elapsed().as_nanos() as u64;
         match translated {
             Ok(mut translation) => {

@@ -5,6 +5,8 @@ use crate::code::HostCode;
 use crate::compiler::is_extent_canonical;
 use crate::context::{Call, tag_of};
 use crate::jumps::JumpCache;
+use crate::links::{Links, SlotNumber, Slots};
+use crate::quick::ways::WITHIN;
 use crate::rewritten::{ReadAnew, Source};
 use rustc_hash::FxHashMap;
 use rx86_cpu::cpu::Cpu;
@@ -39,14 +41,21 @@ pub(crate) struct Installed {
     pub(crate) remembered: Vec<u64>,
     /// The one of them at which it was entered last.
     pub(crate) latest: Option<u64>,
+    /// Links may enter it at others.
+    pub(crate) is_anywhere: bool,
+    /// Those that its code uses.
+    pub(crate) slots: Slots,
+    /// Those that lead to it, and some that did.
+    pub(crate) linked_from: Vec<SlotNumber>,
 }
 
 /// All of them.
 pub(crate) struct Directory {
     /// By `TranslationId - 1`.
-    slots: Vec<Option<Box<Installed>>>,
+    pub(crate) translations: Vec<Option<Box<Installed>>>,
     by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     pub(crate) jumps: JumpCache,
+    pub(crate) links: Links,
     /// Entries refused because the mapping of the region's pages has changed.
     pub(crate) refused: u64,
 }
@@ -64,36 +73,47 @@ pub(crate) enum NoEntry {
 pub(crate) type Entry = (*const u8, *const Call);
 
 impl Directory {
-    pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), by_entry: FxHashMap::default(), jumps: JumpCache::new(), refused: 0 }
+    pub(crate) fn new(links: Links) -> Self {
+        Self {
+            translations: Vec::new(),
+            by_entry: FxHashMap::default(),
+            jumps: JumpCache::new(),
+            links,
+            refused: 0,
+        }
     }
 
     /// The number that the next translation has; None when there are no more.
     pub(crate) fn next_id(&self) -> Option<TranslationId> {
-        TranslationId::new(u32::try_from(self.slots.len()).ok()?.checked_add(1)?)
+        TranslationId::new(u32::try_from(self.translations.len()).ok()?.checked_add(1)?)
     }
 
     /// Adds a translation, which has `next_id`. It is found when `link` was called.
     pub(crate) fn push(&mut self, installed: Installed) {
-        self.slots.push(Some(Box::new(installed)));
+        if let Some(id) = self.next_id() {
+            self.links.open(&installed.slots, id, &installed.calls);
+        }
+        self.translations.push(Some(Box::new(installed)));
     }
 
     pub(crate) fn get(&self, id: TranslationId) -> Option<&Installed> {
-        self.slots.get(id.get() as usize - 1)?.as_deref()
+        self.translations.get(id.get() as usize - 1)?.as_deref()
     }
 
     pub(crate) fn get_mut(&mut self, id: TranslationId) -> Option<&mut Installed> {
-        self.slots.get_mut(id.get() as usize - 1)?.as_deref_mut()
+        self.translations.get_mut(id.get() as usize - 1)?.as_deref_mut()
     }
 
     /// Removes a translation for good.
     pub(crate) fn take(&mut self, id: TranslationId) -> Option<Box<Installed>> {
-        self.slots.get_mut(id.get() as usize - 1)?.take()
+        let gone = self.translations.get_mut(id.get() as usize - 1)?.take()?;
+        self.close(&gone.slots);
+        Some(gone)
     }
 
     /// All translations.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TranslationId, &Installed)> {
-        let ids = (1..).map_while(TranslationId::new).zip(&self.slots);
+        let ids = (1..).map_while(TranslationId::new).zip(&self.translations);
         ids.filter_map(|(id, slot)| Some((id, slot.as_deref()?)))
     }
 
@@ -104,14 +124,15 @@ impl Directory {
 
     /// Makes a translation the one that is found at its address.
     pub(crate) fn link(&mut self, id: TranslationId) {
-        if let Some(Some(installed)) = self.slots.get(id.get() as usize - 1) {
+        if let Some(Some(installed)) = self.translations.get(id.get() as usize - 1) {
             self.by_entry.insert((installed.gpa, installed.mode), id);
         }
     }
 
     /// Makes it one that nobody finds.
     pub(crate) fn unlink(&mut self, id: TranslationId) {
-        let Some(Some(gone)) = self.slots.get_mut(id.get() as usize - 1) else { return };
+        self.disconnect(id);
+        let Some(Some(gone)) = self.translations.get_mut(id.get() as usize - 1) else { return };
         gone.latest = None;
         for rip in gone.remembered.drain(..) {
             self.jumps.forget(rip, &gone.code);
@@ -129,7 +150,7 @@ impl Directory {
 
     /// The way into a translation, whose first instruction is at RIP; from now on the jump cache knows it there.
     pub(crate) fn enter(&mut self, id: TranslationId, cpu: &mut Cpu) -> Result<Entry, NoEntry> {
-        let Some(Some(installed)) = self.slots.get_mut(id.get() as usize - 1) else {
+        let Some(Some(installed)) = self.translations.get_mut(id.get() as usize - 1) else {
             return Err(NoEntry::Gone);
         };
         if installed.is_parked {
@@ -141,7 +162,7 @@ impl Directory {
         }
         let rip = cpu.state.rip();
         if installed.latest != Some(rip) {
-            installed.note_remembered(rip, &mut self.jumps);
+            installed.note_remembered(rip, &mut self.jumps, &mut self.links);
         }
         let Installed { code, calls, .. } = &**installed;
         self.jumps.remember(rip, tag_of(cpu, rip), code, calls, installed.origin_at(rip));
@@ -150,6 +171,12 @@ impl Directory {
 }
 
 impl Installed {
+    /// Where the code of a quick translation is entered with the registers of another one.
+    pub(crate) fn within(&self) -> Option<u64> {
+        let start = self.code.start.expose_provenance() as u64;
+        self.quick.as_ref().map(|_| start + WITHIN as u64)
+    }
+
     /// Whether the code may be entered at RIP in the current mapping: its other pages are where they were when it was
     /// translated, and what it jumps to unchecked is canonical.
     #[inline]
@@ -161,7 +188,7 @@ impl Installed {
 
     /// The jump cache is about to know the translation at `rip`, and no longer at the first of many others.
     #[cold]
-    fn note_remembered(&mut self, rip: u64, jumps: &mut JumpCache) {
+    fn note_remembered(&mut self, rip: u64, jumps: &mut JumpCache, links: &mut Links) {
         const MOST: usize = 8;
         self.latest = Some(rip);
         if self.remembered.contains(&rip) {
@@ -171,11 +198,13 @@ impl Installed {
             jumps.forget(self.remembered.remove(0), &self.code);
         }
         self.remembered.push(rip);
+        // Some may hold only for the first.
+        links.forget_ways(&self.slots);
     }
 
     /// The physical address of the code, if wherever that is mapped at `rip` it fits: it has no other pages, and all that it
     /// jumps to unchecked is canonical if `rip` is.
-    fn origin_at(&self, rip: u64) -> Option<u64> {
+    pub(crate) fn origin_at(&self, rip: u64) -> Option<u64> {
         const FAR: i64 = 1 << 32;
         let is_near = -FAR <= self.extent.0 && self.extent.1 <= FAR;
         let half = |distance: i64| rip.wrapping_add(distance as u64) >> 47;

@@ -53,14 +53,15 @@
 //! is to raise. A meaning therefore must make sure that what can fail comes before its first store to memory; changes of
 //! registers and flags are undone for free.
 //!
-//! Every way back in a region looks at the count of instructions left, and so does every way from one to another, so that the
+//! Every way back in a region looks at the count of instructions left, and so does every way into one, so that the
 //! interpreter's loop is reached after 20,000 instructions, 200,000 where there is one vCPU (`engine`), and one way through a
 //! region more, at most 256: there interrupts are looked at. Called functions that want the block to end end the region.
 //!
 //! Where a region ends at an RIP that any engine could go on at, it jumps to a shared thunk (`thunks`; on x86-64 hosts
 //! `quick::ways`, which has a shorter one from quick code to quick code, too), which looks RIP up in a cache of translations
 //! (`jumps`) under the present mapping and mode, and jumps there; what that does not know is looked up by its physical address
-//! (`installed`). So system calls, indirect jumps and returns need not go through the engine; it is reached when the budget is
+//! (`installed`). Where a quick translation's way leads to a fixed place, `links` has it jump straight to the translation there,
+//! as long as nothing need be checked for that. So system calls, indirect jumps and returns need not go through the engine; it is reached when the budget is
 //! spent, somebody wants attention, or the cache does not know. All host code is in one arena (`code`), mapped once to write
 //! and once to execute; the oldest sixteenth makes room when it is full.
 //!
@@ -96,6 +97,7 @@ mod hints;
 mod installed;
 mod jumps;
 mod liberties;
+mod links;
 pub mod listing;
 mod micro;
 mod mxcsr;

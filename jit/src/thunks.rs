@@ -10,7 +10,7 @@ use crate::compiler::{CompileError, Compiler};
 use crate::context::{Call, JitContext, LeaveKind};
 use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
 use crate::quick::QuickCompiler;
-use crate::quick::ways::{dispatch_code, quick_dispatch_code};
+use crate::quick::ways::{dispatch_code, link_code, quick_dispatch_code};
 use crate::translator::register_offset;
 use crate::vector::control::store_mxcsr_code;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -28,6 +28,7 @@ pub(crate) struct Thunks {
     enter: HostCode,
     dispatch: HostCode,
     quick_dispatch: Option<HostCode>,
+    link: Option<HostCode>,
     look_up: HostCode,
     slow_access: HostCode,
     settle: HostCode,
@@ -71,6 +72,7 @@ impl Thunks {
         let is_quick = QuickCompiler::is_host_known();
         let dispatch = add(if is_quick { dispatch_code() } else { compiler.dispatch_thunk()? })?;
         let quick_dispatch = is_quick.then(|| add(quick_dispatch_code())).transpose()?;
+        let link = is_quick.then(|| add(link_code())).transpose()?;
         let look_up = add(compiler.look_up_thunk()?)?;
         let slow_access = add(compiler.preserving_thunk(offset_of!(JitContext, slow_function))?)?;
         let settle = add(compiler.preserving_thunk(offset_of!(JitContext, settle_function))?)?;
@@ -82,6 +84,7 @@ impl Thunks {
             enter,
             dispatch,
             quick_dispatch,
+            link,
             look_up,
             slow_access,
             settle,
@@ -99,6 +102,11 @@ impl Thunks {
     /// What quick translations go on through with all their registers; null if there are none.
     pub(crate) fn quick_dispatch(&self) -> *const u8 {
         self.quick_dispatch.as_ref().map_or(std::ptr::null(), |code| code.start)
+    }
+
+    /// What the slots of links hold at first; null if there are none.
+    pub(crate) fn link(&self) -> *const u8 {
+        self.link.as_ref().map_or(std::ptr::null(), |code| code.start)
     }
 
     /// What `dispatch` goes on through when the jump cache does not know RIP.

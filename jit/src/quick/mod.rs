@@ -23,6 +23,7 @@ pub(crate) mod ways;
 use crate::calls::is_floating;
 use crate::compiler::{CompileError, Translation, check_mode};
 use crate::context::Call;
+use crate::links::{Links, Slots};
 use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
 use crate::shape::Shape;
@@ -87,8 +88,28 @@ impl QuickCompiler {
         heats: &[u32],
         mode: ModeKey,
         model: &CpuModel,
+        links: &mut Links,
     ) -> Result<Translation, CompileError> {
         check_mode(mode)?;
+        self.emitter.stubs.supply(links, 2 * region.nodes.len() + 1);
+        let translated = self.translate_nodes(region, heats, mode, model);
+        let slots = self.emitter.stubs.take_slots(links);
+        match translated {
+            Ok(translation) => Ok(Translation { slots, ..translation }),
+            Err(error) => {
+                links.close(&slots);
+                Err(error)
+            }
+        }
+    }
+
+    fn translate_nodes(
+        &mut self,
+        region: &Region,
+        heats: &[u32],
+        mode: ModeKey,
+        model: &CpuModel,
+    ) -> Result<Translation, CompileError> {
         let order = region.order();
         self.recorder.begin_region();
         self.emitter.begin_region();
@@ -127,6 +148,7 @@ impl QuickCompiler {
             clif: None,
             windowed: false,
             shared_looks: Vec::new(),
+            slots: Slots::default(),
         })
     }
 

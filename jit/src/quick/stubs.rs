@@ -6,6 +6,7 @@ use super::registers::{CONTEXT, SPILL_BYTES, STATE, STATE_BIAS, TEMPORARY, slot_
 use super::ways::{QUICK_OFFSET, WITHIN, dispatch_from_quick, leave_quick};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
+use crate::links::{Links, SlotNumber, Slots};
 use std::mem::offset_of;
 
 /// Holds the TLB's entries.
@@ -14,6 +15,9 @@ pub(super) const TLB: Reg = R13;
 const HEATS: Reg = R12;
 /// Holds `JitContext::remaining`.
 pub(super) const REMAINING: Reg = R14;
+
+/// Holds the address of a way's slot when that is jumped through.
+pub(super) const LINK: Reg = RCX;
 
 /// An instruction of one byte that does nothing.
 const NOP: u8 = 0x90;
@@ -45,6 +49,9 @@ pub(super) enum Stub {
 pub(super) struct Stubs {
     waiting: Vec<Stub>,
     common: Option<Common>,
+    slots: Slots,
+    /// Slots that may be used.
+    supply: Vec<SlotNumber>,
 }
 
 /// Ends that stubs share.
@@ -77,6 +84,21 @@ impl Stubs {
         self.common = None;
     }
 
+    /// Makes so many slots ready for use.
+    pub(super) fn supply(&mut self, links: &mut Links, count: usize) {
+        self.supply.extend((0..count).map(|_| links.allocate()));
+    }
+
+    /// The slots that the code uses. The others are given back.
+    pub(super) fn take_slots(&mut self, links: &mut Links) -> Slots {
+        self.supply.drain(..).for_each(|number| links.free(number));
+        std::mem::take(&mut self.slots)
+    }
+
+    fn slot(&mut self) -> SlotNumber {
+        self.supply.pop().expect("a node has no more than two ways out")
+    }
+
     pub(super) fn add(&mut self, stub: Stub) {
         self.waiting.push(stub);
     }
@@ -102,7 +124,6 @@ impl Stubs {
         (0..QUICK_OFFSET).for_each(|_| asm.byte(NOP));
         asm.alu_constant(Alu::Sub, 64, RSP, FRAME);
         asm.mov(CONTEXT, RDI);
-        asm.store(64, CONTEXT, field(offset_of!(JitContext, calls)), RSI);
         asm.load(64, STATE, CONTEXT, field(offset_of!(JitContext, state)));
         asm.alu_constant(Alu::Sub, 64, STATE, -STATE_BIAS);
         asm.load(64, TLB, CONTEXT, field(offset_of!(JitContext, tlb)));
@@ -133,7 +154,10 @@ impl Stubs {
     /// Calls the function at `calls` bytes in the translation's, whose instruction ends at offset `next`.
     pub(super) fn call(&mut self, asm: &mut Assembler, calls: i32, next: i64, not_done: Label) {
         asm.mov(RDI, CONTEXT);
-        asm.load(64, RSI, CONTEXT, field(offset_of!(JitContext, calls)));
+        let slot = self.slots.calls.unwrap_or_else(|| self.slot());
+        self.slots.calls = Some(slot);
+        asm.load(64, RSI, CONTEXT, field(offset_of!(JitContext, links)));
+        asm.load(64, RSI, RSI, 8 * slot as i32);
         if calls != 0 {
             asm.alu_constant(Alu::Add, 64, RSI, calls);
         }
@@ -189,7 +213,11 @@ impl Stubs {
     /// Goes on in another translation, or returns, at `offset` from the region's first byte.
     pub(super) fn leave(&mut self, asm: &mut Assembler, offset: i64) {
         self.set_rip_and_rax(asm, offset);
-        self.dispatch(asm);
+        let slot = self.slot();
+        self.slots.ways.push((slot, offset));
+        asm.load(64, LINK, CONTEXT, field(offset_of!(JitContext, links)));
+        asm.alu_constant(Alu::Add, 64, LINK, 8 * slot as i32);
+        asm.jump_memory(LINK, 0);
     }
 
     /// Writes all that waits.

@@ -3,8 +3,8 @@
 
 use super::assembler::*;
 use super::ir::slot;
-use super::registers::{CONTEXT, STATE_BIAS, TEMPORARY, slot_offset};
-use super::stubs::{FRAME, REMAINING, field};
+use super::registers::{CONTEXT, STATE, STATE_BIAS, TEMPORARY, slot_offset};
+use super::stubs::{FRAME, LINK, REMAINING, field};
 use crate::context::{JitContext, LeaveKind};
 use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
 use std::mem::offset_of;
@@ -13,7 +13,7 @@ use std::mem::offset_of;
 pub(crate) const QUICK_OFFSET: usize = 1;
 
 /// From its first instruction so far is that before which another quick translation enters.
-pub(super) const WITHIN: i32 = 36;
+pub(crate) const WITHIN: i32 = 29;
 
 /// Host code for `JitContext::dispatch`.
 pub(crate) fn dispatch_code() -> Vec<u8> {
@@ -44,7 +44,6 @@ pub(crate) fn quick_dispatch_code() -> Vec<u8> {
     look(&mut asm, CONTEXT, slow, slow);
     asm.test_low(RAX, QUICK_OFFSET as u8);
     asm.jump_if(condition::EQUAL, other);
-    asm.store(64, CONTEXT, field(offset_of!(JitContext, calls)), RSI);
     asm.alu_constant(Alu::Add, 64, RAX, WITHIN);
     asm.jump_register(RAX);
     asm.bind(other);
@@ -53,6 +52,26 @@ pub(crate) fn quick_dispatch_code() -> Vec<u8> {
     asm.jump_register(RAX);
     asm.bind(slow);
     dispatch_from_quick(&mut asm);
+    asm.link();
+    asm.code
+}
+
+/// Host code for a link's slot at first, with the registers of a quick translation and the slot's address in `LINK`.
+pub(crate) fn link_code() -> Vec<u8> {
+    let mut asm = Assembler::default();
+    let back = asm.label();
+    asm.mov(RDI, CONTEXT);
+    asm.mov(RSI, LINK);
+    asm.call_memory(CONTEXT, field(offset_of!(JitContext, link_function)));
+    asm.mov(RCX, RAX);
+    asm.test(RAX, RAX);
+    asm.jump_if(condition::EQUAL, back);
+    asm.load(64, RAX, STATE, slot_offset(slot::RIP));
+    asm.jump_register(RCX);
+    asm.bind(back);
+    leave_quick(&mut asm);
+    asm.mov_constant(RAX, LeaveKind::Next as u64);
+    asm.ret();
     asm.link();
     asm.code
 }

@@ -8,6 +8,8 @@
 // Each test file uses its part.
 #![allow(dead_code)]
 
+pub(crate) mod compared;
+
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use rx86_cpu::backend::{Exit, X86Ops};
