@@ -109,8 +109,7 @@ fn enterable(
     mut links: Links,
 ) -> Result<CompiledBlock, CompileError> {
     let mut memory = CodeArena::new(0)?;
-    let code =
-        memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
+    let code = memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
     place_calls(&mut translation.calls, code.start);
     links.open(&translation.slots, TranslationId::MIN, &translation.calls);
     Ok(CompiledBlock {

@@ -14,10 +14,10 @@ use rx86_cpu::op::Op;
 use rx86_cpu::state::{Flags, Msrs, Segment, SegmentIndex, Vcpu, bits};
 use std::mem::offset_of;
 
-const SYSTEM_FLAGS: usize = offset_of!(Vcpu, flags) + offset_of!(Flags, system);
+pub(crate) const SYSTEM_FLAGS: usize = offset_of!(Vcpu, flags) + offset_of!(Flags, system);
 const GS_BASE: usize =
     offset_of!(Vcpu, segments) + SegmentIndex::GS * size_of::<Segment>() + offset_of!(Segment, base);
-const KERNEL_GS_BASE: usize = offset_of!(Vcpu, msrs) + offset_of!(Msrs, kernel_gs_base);
+pub(crate) const KERNEL_GS_BASE: usize = offset_of!(Vcpu, msrs) + offset_of!(Msrs, kernel_gs_base);
 
 impl Translator<'_> {
     /// Emits a system instruction, if it is one of those and may be executed in `mode`. `behind`: the code that follows it in
@@ -83,7 +83,7 @@ impl Translator<'_> {
 }
 
 /// Whether the first instruction of `code` only goes on to the next.
-fn is_straight(code: &[u8]) -> bool {
+pub(crate) fn is_straight(code: &[u8]) -> bool {
     let instruction = Decoder::with_ip(64, code, 0, DecoderOptions::NONE).decode();
     !instruction.is_invalid()
         && instruction.flow_control() == FlowControl::Next

@@ -4,9 +4,9 @@ use super::assembler::*;
 use super::ir::{Ending, Listing, NONE, Opcode, Operation, Value};
 use super::liveness::Liveness;
 use super::registers::{OutOfPlaces, Registers, STATE, TEMPORARY, slot_offset, slot_place, store};
-use super::stubs::{MAX_NODE_INSTRUCTIONS, Stub, Stubs, TLB};
+use super::stubs::{MAX_NODE_INSTRUCTIONS, SHADOW, Stub, Stubs, TLB};
 use crate::access::Request;
-use crate::context::Call;
+use crate::context::{Call, LeaveKind};
 use rx86_softmmu::TlbEntry;
 use rx86_softmmu::tlb::SETS;
 use std::mem::offset_of;
@@ -193,6 +193,11 @@ impl Emitter {
             Opcode::Store => self.store(here, operation)?,
             Opcode::Canonical => self.canonical(here, operation)?,
             Opcode::Call => self.call(here.listing, operation),
+            Opcode::BeginShadow => {
+                let is_on = self.operand(here, a)?;
+                self.asm.store(8, STATE, SHADOW, is_on);
+            }
+            Opcode::EndShadow => self.end_shadow(here.listing, operation),
             Opcode::VectorZero
             | Opcode::VectorLoad
             | Opcode::VectorStore
@@ -444,6 +449,14 @@ impl Emitter {
         self.registers.forget();
     }
 
+    /// The instruction behind an STI is done.
+    fn end_shadow(&mut self, listing: &Listing, operation: &Operation) {
+        let next = usize::from(operation.c);
+        let (label, undo) = (self.asm.label(), (self.instructions - next) as i32);
+        self.stubs.end_shadow(&mut self.asm, label);
+        self.stubs.add(Stub::Exit { label, offset: listing.starts[next], undo, kind: LeaveKind::Engine });
+    }
+
     /// The way out before an instruction.
     pub(super) fn exit(&mut self, listing: &Listing, instruction: Value) -> Label {
         let at = usize::from(instruction);
@@ -452,7 +465,7 @@ impl Emitter {
         }
         let label = self.asm.label();
         let undo = (self.instructions - at) as i32;
-        self.stubs.add(Stub::Exit { label, offset: listing.starts[at], undo });
+        self.stubs.add(Stub::Exit { label, offset: listing.starts[at], undo, kind: LeaveKind::Interpret });
         self.exits[at] = Some(label);
         label
     }
@@ -482,7 +495,7 @@ impl Emitter {
             Ending::Interpret => {
                 let offset = *listing.starts.last().unwrap_or(&0);
                 let label = self.asm.label();
-                self.stubs.add(Stub::Exit { label, offset, undo: 0 });
+                self.stubs.add(Stub::Exit { label, offset, undo: 0, kind: LeaveKind::Interpret });
                 self.asm.jump(label);
             }
         }

@@ -20,8 +20,11 @@ pub(super) mod slot {
     /// `JitContext::flags_shape` and `flags_left`.
     pub(crate) const SHAPE: u8 = 21;
     pub(crate) const LEFT: u8 = 22;
+    /// `Flags::system`, and the MSR that SWAPGS exchanges.
+    pub(crate) const SYSTEM_FLAGS: u8 = 23;
+    pub(crate) const KERNEL_GS_BASE: u8 = 24;
     /// Bits 0 to 127 of the 16 vector registers, then bits 128 to 255 of each.
-    pub(crate) const VECTORS: u8 = 23;
+    pub(crate) const VECTORS: u8 = 25;
     pub(crate) const COUNT: usize = VECTORS as usize + 32;
 }
 
@@ -70,6 +73,10 @@ pub(super) enum Opcode {
     Canonical,
     /// Executes instruction `c` by function `constant`.
     Call,
+    /// `Vcpu::sti_shadow` is `a`.
+    BeginShadow,
+    /// It is off; leaves if somebody wants attention. The next instruction is `c`.
+    EndShadow,
     /// 128 zeros.
     VectorZero,
     /// Loads `width` bits from host address `a + constant`, with zeros above.
@@ -93,9 +100,9 @@ pub(super) enum Opcode {
 }
 
 impl Opcode {
-    /// Whether it can leave the code before its instruction is done.
+    /// Whether it can leave the code where it is.
     pub(super) fn may_leave(self) -> bool {
-        matches!(self, Self::Probe | Self::Canonical | Self::Aligned | Self::Call)
+        matches!(self, Self::Probe | Self::Canonical | Self::Aligned | Self::Call | Self::EndShadow)
     }
 }
 
@@ -153,7 +160,7 @@ impl Listing {
         let Operation { opcode, a, b, c, .. } = *operation;
         match opcode {
             Opcode::Probe | Opcode::Canonical | Opcode::Aligned | Opcode::Get => [a, NONE, NONE],
-            Opcode::Call | Opcode::Settle | Opcode::Constant => [NONE; 3],
+            Opcode::Call | Opcode::Settle | Opcode::Constant | Opcode::EndShadow => [NONE; 3],
             _ => [a, b, c],
         }
     }

@@ -48,6 +48,8 @@ pub(super) struct Recorder {
     immediate: Option<(u64, u64)>,
     /// It is.
     immediate_read: bool,
+    /// The instruction that is listed next is behind an STI.
+    pub(super) in_sti_shadow: bool,
 }
 
 impl Recorder {
@@ -67,6 +69,7 @@ impl Recorder {
             extent: (0, 0),
             immediate: None,
             immediate_read: false,
+            in_sti_shadow: false,
         }
     }
 
@@ -87,6 +90,7 @@ impl Recorder {
         self.listing.ending = Ending::Next;
         self.listing.floating = false;
         self.start = offset;
+        self.in_sti_shadow = false;
         self.forget();
         self.held.flags = shape.map_or(HeldFlags::Unknown, HeldFlags::Kept);
     }
@@ -112,7 +116,7 @@ impl Recorder {
     /// Lists one instruction. On `Err` the listing is what it was before.
     pub(super) fn instruction(&mut self, op: &Op, meaning: Meaning<Self>) -> Result<(), Untranslatable> {
         let before = (self.held, self.listing.operations.len(), self.extent, self.checked, self.cut);
-        self.end = self.start + i64::from(op.length);
+        self.begin_instruction(op);
         let mut outcome = meaning(self, op);
         // A value's number must not come near `NONE`.
         if self.listing.operations.len() > usize::from(NONE) / 2 {
@@ -125,20 +129,13 @@ impl Recorder {
             self.listing.ending = Ending::Next;
             return Err(untranslatable);
         }
-        let mut changed = std::mem::take(&mut self.held.changed);
-        while changed != 0 {
-            let number = changed.trailing_zeros();
-            changed &= changed - 1;
-            let value = self.held.slots[number as usize];
-            self.list(Opcode::Set, [value, NONE, NONE], 64, u64::from(number));
-        }
         self.end_instruction();
         Ok(())
     }
 
     /// Lists an instruction that is executed by the translation's function `index`.
     pub(super) fn call_function(&mut self, op: &Op, index: usize) {
-        self.end = self.start + i64::from(op.length);
+        self.begin_instruction(op);
         let instruction = self.current();
         self.list(Opcode::Call, [NONE, NONE, instruction], 64, index as u64);
         self.forget();
@@ -146,9 +143,25 @@ impl Recorder {
         self.end_instruction();
     }
 
-    fn end_instruction(&mut self) {
+    pub(super) fn begin_instruction(&mut self, op: &Op) {
+        self.end = self.start + i64::from(op.length);
+    }
+
+    /// Lists what the instruction has changed.
+    pub(super) fn end_instruction(&mut self) {
+        let mut changed = std::mem::take(&mut self.held.changed);
+        while changed != 0 {
+            let number = changed.trailing_zeros();
+            changed &= changed - 1;
+            let value = self.held.slots[number as usize];
+            self.list(Opcode::Set, [value, NONE, NONE], 64, u64::from(number));
+        }
         self.start = self.end;
         self.listing.starts.push(self.start);
+        if std::mem::take(&mut self.in_sti_shadow) {
+            let next = self.current();
+            self.list(Opcode::EndShadow, [NONE, NONE, next], 64, 0);
+        }
     }
 
     /// The current instruction's number in the node.

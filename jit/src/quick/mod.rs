@@ -16,6 +16,7 @@ mod liveness;
 mod micro;
 mod registers;
 mod stubs;
+mod system;
 mod vector;
 mod vex;
 pub(crate) mod ways;
@@ -224,6 +225,10 @@ impl QuickCompiler {
                 let (offset, bytes) = immediate_place(&bytes[..length])?;
                 Some((host + (at + offset) as u64, bytes))
             }));
+            if self.recorder.system_instruction(&op, mode, &bytes[length..]) {
+                at += length;
+                continue;
+            }
             let function = match semantics {
                 Semantics::Hard(run) => Some(run),
                 Semantics::Inline(meaning) if self.recorder.instruction(&op, meaning).is_ok() => None,

@@ -7,6 +7,7 @@ use super::ways::{QUICK_OFFSET, WITHIN, dispatch_from_quick, leave_quick};
 use crate::context::{JitContext, LeaveKind, RAISED};
 use crate::heat::TAKEN_OVER;
 use crate::links::{Links, SlotNumber, Slots};
+use rx86_cpu::state::Vcpu;
 use std::mem::offset_of;
 
 /// Holds the TLB's entries.
@@ -19,6 +20,9 @@ pub(super) const REMAINING: Reg = R14;
 /// Holds the address of a way's slot when that is jumped through.
 pub(super) const LINK: Reg = RCX;
 
+/// Where STI's shadow is from `STATE`.
+pub(super) const SHADOW: i32 = offset_of!(Vcpu, sti_shadow) as i32 - STATE_BIAS;
+
 /// An instruction of one byte that does nothing.
 const NOP: u8 = 0x90;
 
@@ -30,8 +34,8 @@ pub(super) const FRAME: i32 = SPILL_BYTES + 8;
 pub(super) enum Stub {
     /// Goes on in another translation, or returns, at an offset from the region's first byte.
     Leave { label: Label, offset: i64 },
-    /// Leaves before an instruction, which the interpreter executes; `undo` instructions have been counted too early.
-    Exit { label: Label, offset: i64, undo: i32 },
+    /// Leaves before an instruction; `undo` instructions have been counted too early.
+    Exit { label: Label, offset: i64, undo: i32, kind: LeaveKind },
     /// As `Leave`, when the budget is spent or the node's counter is.
     Hot { label: Label, offset: i32, heat: u32 },
     /// Asks for the host address of `linear`, for `to`; if there is none, leaves as `Exit`.
@@ -166,6 +170,14 @@ impl Stubs {
         asm.call_memory(CONTEXT, field(offset_of!(JitContext, call)));
         asm.test(RAX, RAX);
         asm.jump_if(condition::NOT_EQUAL, not_done);
+    }
+
+    /// Turns STI's shadow off, and goes to `disturbed` if somebody wants attention.
+    pub(super) fn end_shadow(&mut self, asm: &mut Assembler, disturbed: Label) {
+        asm.store_constant(8, STATE, SHADOW, 0);
+        asm.load(64, TEMPORARY, CONTEXT, field(offset_of!(JitContext, attention)));
+        asm.alu_memory(Alu::Cmp, 32, TEMPORARY, 0, 0);
+        asm.jump_if(condition::NOT_EQUAL, disturbed);
     }
 
     /// Makes the flags two values, unless they are.
@@ -308,13 +320,18 @@ impl Stubs {
                 asm.bind(label);
                 self.leave(asm, offset);
             }
-            Stub::Exit { label, offset, undo } => {
+            Stub::Exit { label, offset, undo, kind } => {
                 asm.bind(label);
                 self.set_rip(asm, offset);
                 if undo != 0 {
                     asm.alu_constant(Alu::Add, 64, REMAINING, undo);
                 }
-                asm.jump(common.interpret);
+                if kind == LeaveKind::Interpret {
+                    asm.jump(common.interpret);
+                } else {
+                    asm.mov_constant(RAX, kind as u64);
+                    asm.jump(common.leave);
+                }
             }
             Stub::Hot { label, offset, heat } => {
                 asm.bind(label);

@@ -52,7 +52,7 @@ pub(crate) const DATA: u64 = 0x3_0000;
 const DATA_BYTES: usize = 0x1_0000;
 /// Where the handlers of debug exceptions and page faults count and remember, the last page of the data.
 pub(crate) const REMEMBERED: u64 = DATA + 0xf000;
-/// How many interrupts came; not compared.
+/// How many interrupts came, and the sum of the addresses that they came at; not compared.
 pub(crate) const INTERRUPTS: u64 = 0x4_0000;
 /// The main code, and pages behind it that a guest may use for code.
 pub(crate) const MAIN: u64 = 0x10_0000;
@@ -209,13 +209,15 @@ fn on_page_fault(a: &mut CodeAssembler) -> Emitted {
     a.iretq()
 }
 
-/// Counts, and uses registers of every kind in between.
+/// Counts, adds up the addresses of what was interrupted, and uses registers of every kind in between.
 fn on_interrupt(a: &mut CodeAssembler) -> Emitted {
     a.push(rax)?;
     a.push(rcx)?;
     a.sub(rsp, 32)?;
     a.vmovdqu(ymmword_ptr(rsp), ymm3)?;
     a.inc(qword_ptr(INTERRUPTS))?;
+    a.mov(rax, qword_ptr(rsp + 48))?;
+    a.add(qword_ptr(INTERRUPTS + 8), rax)?;
     a.vpcmpeqd(ymm3, ymm3, ymm3)?;
     a.xor(ecx, ecx)?;
     a.sub(rcx, 1)?;
