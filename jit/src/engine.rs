@@ -309,6 +309,8 @@ impl Jit {
             Ok(mut translation) => {
                 let installed = self.install((gpa, mode), &region, &mut translation, Some(heats.into()));
                 self.fresh.extend(installed);
+                // Still there if it was not installed.
+                self.directory.links.close(&translation.slots);
                 if let Some(quick) = &mut self.quick {
                     quick.take_back(translation.code);
                 }

@@ -52,7 +52,7 @@ pub(crate) struct Installed {
 /// All of them.
 pub(crate) struct Directory {
     /// By `TranslationId - 1`.
-    pub(crate) translations: Vec<Option<Box<Installed>>>,
+    translations: Vec<Option<Box<Installed>>>,
     by_entry: FxHashMap<(u64, ModeKey), TranslationId>,
     pub(crate) jumps: JumpCache,
     pub(crate) links: Links,
@@ -107,7 +107,7 @@ impl Directory {
     /// Removes a translation for good.
     pub(crate) fn take(&mut self, id: TranslationId) -> Option<Box<Installed>> {
         let gone = self.translations.get_mut(id.get() as usize - 1)?.take()?;
-        self.close(&gone.slots);
+        self.links.close(&gone.slots);
         Some(gone)
     }
 
@@ -161,12 +161,15 @@ impl Directory {
             return Err(NoEntry::Refused);
         }
         let rip = cpu.state.rip();
-        if installed.latest != Some(rip) {
-            installed.note_remembered(rip, &mut self.jumps, &mut self.links);
-        }
+        let is_new = installed.latest != Some(rip) && installed.note_remembered(rip, &mut self.jumps);
         let Installed { code, calls, .. } = &**installed;
         self.jumps.remember(rip, tag_of(cpu, rip), code, calls, installed.origin_at(rip));
-        Ok((installed.code.start, installed.calls.as_ptr()))
+        let entry = (code.start, calls.as_ptr());
+        if is_new {
+            // Its ways may hold only for where it was entered before.
+            self.forget_ways(id);
+        }
+        Ok(entry)
     }
 }
 
@@ -186,20 +189,19 @@ impl Installed {
         self.checked == Some(key) || self.check(cpu, key)
     }
 
-    /// The jump cache is about to know the translation at `rip`, and no longer at the first of many others.
+    /// The jump cache is about to know the translation at `rip`, and no longer at the first of many others. Whether that is news.
     #[cold]
-    fn note_remembered(&mut self, rip: u64, jumps: &mut JumpCache, links: &mut Links) {
+    fn note_remembered(&mut self, rip: u64, jumps: &mut JumpCache) -> bool {
         const MOST: usize = 8;
         self.latest = Some(rip);
         if self.remembered.contains(&rip) {
-            return;
+            return false;
         }
         if self.remembered.len() >= MOST {
             jumps.forget(self.remembered.remove(0), &self.code);
         }
         self.remembered.push(rip);
-        // Some may hold only for the first.
-        links.forget_ways(&self.slots);
+        true
     }
 
     /// The physical address of the code, if wherever that is mapped at `rip` it fits: it has no other pages, and all that it

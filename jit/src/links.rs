@@ -102,25 +102,16 @@ impl Links {
         self.free.push(number);
     }
 
-    /// The translation that a slot leads to.
-    pub(crate) fn target(&self, number: SlotNumber) -> Option<TranslationId> {
+    /// The translation that a slot was set for.
+    fn target(&self, number: SlotNumber) -> Option<TranslationId> {
         self.ways[number as usize]?.to
     }
 
-    /// Where it leads has to be looked for anew, if it led to `target`.
-    pub(crate) fn forget(&mut self, number: SlotNumber, target: TranslationId) {
+    /// Where a slot leads has to be looked for anew, if it was set for `target`.
+    fn forget(&mut self, number: SlotNumber, target: TranslationId) {
         if let Some(way) = self.ways[number as usize].as_mut().filter(|way| way.to == Some(target)) {
             way.to = None;
             self.slots[number as usize] = self.look;
-        }
-    }
-
-    /// Where these ways lead has to be looked for anew.
-    pub(crate) fn forget_ways(&mut self, slots: &Slots) {
-        for &(number, _) in &slots.ways {
-            if let Some(target) = self.target(number) {
-                self.forget(number, target);
-            }
         }
     }
 
@@ -183,30 +174,36 @@ impl Directory {
 
     /// The translation may be entered at addresses that nobody has noted. So may those that it leads to.
     fn expect_anywhere(&mut self, id: TranslationId) {
-        let Some(Some(installed)) = self.translations.get_mut(id.get() as usize - 1) else { return };
+        let Some(installed) = self.get_mut(id) else { return };
         if !std::mem::replace(&mut installed.is_anywhere, true) {
-            self.links.forget_ways(&installed.slots);
+            self.forget_ways(id);
+        }
+    }
+
+    /// Where the ways of a translation lead has to be looked for anew.
+    pub(crate) fn forget_ways(&mut self, id: TranslationId) {
+        let Some(source) = self.get_mut(id) else { return };
+        let slots = std::mem::take(&mut source.slots);
+        for &(number, _) in &slots.ways {
+            let Some(to) = self.links.target(number) else { continue };
+            self.links.forget(number, to);
+            if let Some(target) = self.get_mut(to) {
+                target.linked_from.retain(|&other| other != number);
+            }
+        }
+        if let Some(source) = self.get_mut(id) {
+            source.slots = slots;
         }
     }
 
     /// Where all ways that lead to a translation lead, and all of its own, has to be looked for anew.
     pub(crate) fn disconnect(&mut self, id: TranslationId) {
-        let Some(Some(target)) = self.translations.get_mut(id.get() as usize - 1) else { return };
+        let Some(target) = self.get_mut(id) else { return };
         target.is_anywhere = false;
-        self.links.forget_ways(&target.slots);
         for number in std::mem::take(&mut target.linked_from) {
             self.links.forget(number, id);
         }
-    }
-
-    /// The slots of a translation that is gone are free.
-    pub(crate) fn close(&mut self, slots: &Slots) {
-        for &(number, _) in &slots.ways {
-            if let Some(target) = self.links.target(number).and_then(|target| self.get_mut(target)) {
-                target.linked_from.retain(|&other| other != number);
-            }
-        }
-        self.links.close(slots);
+        self.forget_ways(id);
     }
 }
 
