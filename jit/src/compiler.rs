@@ -12,6 +12,7 @@ use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
 use crate::steady::steady_sites;
 use crate::symbols::Accesses;
+use crate::system::system_instruction;
 use crate::thunks::{preserving_signature, signature, translation_signature};
 use crate::translator::{MemoryPlan, Signatures, Translator};
 use crate::vector::HostVectors;
@@ -355,7 +356,7 @@ impl Work<'_> {
         if self.translator.division(&decoded.op) || self.translator.stmxcsr(&decoded.op) {
             return Ok(length);
         }
-        if self.translator.system_instruction(&decoded.op, self.mode, &bytes[length..]) {
+        if system_instruction(&mut self.translator, &decoded.op, self.mode, &bytes[length..]) {
             return Ok(length);
         }
         let interpreted = decode::<Cpu>(bytes, self.mode, self.model)?;

@@ -193,7 +193,7 @@ impl Emitter {
             Opcode::Store => self.store(here, operation)?,
             Opcode::Canonical => self.canonical(here, operation)?,
             Opcode::Call => self.call(here.listing, operation),
-            Opcode::BeginShadow => {
+            Opcode::SetShadow => {
                 let is_on = self.operand(here, a)?;
                 self.asm.store(8, STATE, SHADOW, is_on);
             }

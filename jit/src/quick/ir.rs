@@ -74,7 +74,7 @@ pub(super) enum Opcode {
     /// Executes instruction `c` by function `constant`.
     Call,
     /// `Vcpu::sti_shadow` is `a`.
-    BeginShadow,
+    SetShadow,
     /// It is off; leaves if somebody wants attention. The next instruction is `c`.
     EndShadow,
     /// 128 zeros.

@@ -35,7 +35,7 @@ impl Liveness {
                 self.live[at] = true;
             }
             match opcode {
-                Opcode::Store | Opcode::VectorStore | Opcode::BeginShadow => self.live[at] = true,
+                Opcode::Store | Opcode::VectorStore | Opcode::SetShadow => self.live[at] = true,
                 Opcode::Set => {
                     self.live[at] = replaced >> operation.constant & 1 == 0;
                     replaced |= 1 << operation.constant;

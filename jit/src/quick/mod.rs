@@ -28,6 +28,7 @@ use crate::links::{Links, Slots};
 use crate::region::{Node, Region};
 use crate::rewritten::ReadAnew;
 use crate::shape::Shape;
+use crate::system::system_instruction;
 use assembler::Label;
 use emit::{Edge, Edges, Emitter};
 use iced_x86::{Decoder, DecoderOptions};
@@ -225,7 +226,7 @@ impl QuickCompiler {
                 let (offset, bytes) = immediate_place(&bytes[..length])?;
                 Some((host + (at + offset) as u64, bytes))
             }));
-            if self.recorder.system_instruction(&op, mode, &bytes[length..]) {
+            if system_instruction(&mut self.recorder, &op, mode, &bytes[length..]) {
                 at += length;
                 continue;
             }

@@ -4,7 +4,7 @@ use super::assembler::*;
 use super::ir::{Listing, NONE, Opcode, Value, slot};
 use super::liveness::Liveness;
 use crate::context::JitContext;
-use crate::system::{KERNEL_GS_BASE, SYSTEM_FLAGS};
+use crate::system::SystemField;
 use crate::translator::{aux_offset, register_offset, result_offset};
 use crate::vector::vector_offset;
 use rx86_cpu::state::{Segment, SegmentIndex, Vcpu};
@@ -98,8 +98,8 @@ pub(super) fn slot_offset(number: u8) -> i32 {
         slot::AUX => aux_offset(),
         slot::FS_BASE => base(SegmentIndex::FS),
         slot::GS_BASE => base(SegmentIndex::GS),
-        slot::SYSTEM_FLAGS => SYSTEM_FLAGS,
-        slot::KERNEL_GS_BASE => KERNEL_GS_BASE,
+        slot::SYSTEM_FLAGS => SystemField::Flags.offset(),
+        slot::KERNEL_GS_BASE => SystemField::KernelGsBase.offset(),
         slot::VECTORS.. => {
             let vector = usize::from(number - slot::VECTORS);
             vector_offset(vector & 15, vector / 16 * 2)
