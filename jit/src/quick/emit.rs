@@ -193,10 +193,7 @@ impl Emitter {
             Opcode::Store => self.store(here, operation)?,
             Opcode::Canonical => self.canonical(here, operation)?,
             Opcode::Call => self.call(here.listing, operation),
-            Opcode::SetShadow => {
-                let is_on = self.operand(here, a)?;
-                self.asm.store(8, STATE, SHADOW, is_on);
-            }
+            Opcode::SetShadow => self.set_shadow(here, a)?,
             Opcode::EndShadow => self.end_shadow(here.listing, operation),
             Opcode::VectorZero
             | Opcode::VectorLoad
@@ -447,6 +444,12 @@ impl Emitter {
         self.stubs.call(&mut self.asm, calls as i32, listing.starts[instruction + 1], not_done);
         self.stubs.add(Stub::NotDone { label: not_done, undo });
         self.registers.forget();
+    }
+
+    fn set_shadow(&mut self, here: &mut Here<'_>, is_on: Value) -> Result<(), OutOfPlaces> {
+        let is_on = self.operand(here, is_on)?;
+        self.asm.store(8, STATE, SHADOW, is_on);
+        Ok(())
     }
 
     /// The instruction behind an STI is done.
