@@ -61,9 +61,9 @@
 //! `quick::ways`, which has a shorter one from quick code to quick code, too), which looks RIP up in a cache of translations
 //! (`jumps`) under the present mapping and mode, and jumps there; what that does not know is looked up by its physical address
 //! (`installed`). Where a quick translation's way leads to a fixed place, `links` has it jump straight to the translation there,
-//! as long as nothing need be checked for that. So system calls, indirect jumps and returns need not go through the engine; it is reached when the budget is
-//! spent, somebody wants attention, or the cache does not know. All host code is in one arena (`code`), mapped once to write
-//! and once to execute; the oldest sixteenth makes room when it is full.
+//! as long as nothing need be checked for that. So system calls, indirect jumps and returns need not go through the engine; it
+//! is reached when the budget is spent, somebody wants attention, or the cache does not know. All host code is in one arena
+//! (`code`), mapped once to write and once to execute; the oldest sixteenth makes room when it is full.
 //!
 //! # Looking at it
 //!

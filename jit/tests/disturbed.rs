@@ -1,8 +1,6 @@
 //! Guests that disturb their translations: they rewrite code, map other pages under it, fault in every kind of access, and
-//! are interrupted and stepped in hot loops. What they leave must be what they leave on the interpreter.
-//!
-//! Each runs with a JIT that translates every block before its first execution, one that does so in the background, one
-//! that keeps losing its translations in a cache of the least size, and one that keeps x86's memory order.
+//! are interrupted and stepped in hot loops. What they leave must be what they leave on the interpreter, whichever JIT of
+//! `machine::compared` they run with.
 
 mod machine;
 
@@ -15,6 +13,7 @@ const OTHER: u64 = MAIN + 0x1_0000;
 const BEHIND: u64 = OTHER + 0x1000;
 /// A linear page that guests map.
 const WINDOW: u64 = MAIN + 0x2_0000;
+
 /// Something that sets flags or looks at them; it may use RAX, RCX and RDX, of which the latter two differ from turn to turn.
 type Piece = fn(&mut CodeAssembler) -> Emitted;
 

@@ -1,7 +1,7 @@
 //! Guests on JITs that are compared with the interpreter: what they leave must be the same.
 //!
-//! Each runs with a JIT that translates every block before its first execution, one that does so in the background, one
-//! that keeps losing its translations in a cache of the least size, and one that keeps x86's memory order.
+//! Each runs with a JIT that translates every block before its first execution, one that does so quickly, one that does so in
+//! the background, one that keeps losing its translations in a cache of the least size, and one that keeps x86's memory order.
 
 use super::{Emitted, Guest, Machine, Outcome};
 use iced_x86::code_asm::*;
