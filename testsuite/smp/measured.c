@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -20,16 +21,48 @@ static uint64_t arithmetic(int thread, int threads, int rounds) {
     return sum;
 }
 
-/* A megabyte of its own: loads, stores, and a table look-up. */
+/* Loads and stores in order, and look-ups by a hash, in memory of its own that a processor's own caches hold. */
 static uint64_t memory(int thread, int threads, int rounds) {
-    enum { WORDS = 1 << 17 };
-    uint64_t *words = calloc(WORDS, 8), sum = 0;
+    enum { INDEX_BITS = 15, WORDS = 1 << INDEX_BITS };
+    uint64_t *words = calloc(WORDS, sizeof *words), sum = 0;
+    for (int round = 0; round < rounds; round++)
+        for (uint32_t i = 0; i < WORDS; i++) {
+            words[i] += sum ^ i;
+            sum += words[(i * 0x9e3779b1u) >> (32 - INDEX_BITS)];
+        }
+    free(words);
+    return sum;
+}
+
+enum { MEGABYTE = 1 << 20, PAGE = 4096 };
+
+static volatile char *alternating;
+
+/* Two megabytes whose pages are taken in turns, so that they alternate in physical memory. */
+static void take_in_turns(void) {
+    char *map = mmap(NULL, 2 * MEGABYTE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        _exit(1);
+    madvise(map, 2 * MEGABYTE, MADV_NOHUGEPAGE);
+    alternating = map;
+    for (int at = 0; at < MEGABYTE; at += PAGE)
+        alternating[at] = alternating[MEGABYTE + at] = 0;
+}
+
+static pthread_once_t taken = PTHREAD_ONCE_INIT;
+
+/* Loads and stores by steps of 8 and of 616 bytes, in a megabyte whose pages lie between those of the other thread. A processor that
+ * foresees the steps loads what lies behind a page's end ahead. */
+static uint64_t neighbours(int thread, int threads, int rounds) {
+    enum { WORDS = MEGABYTE / 8 };
+    pthread_once(&taken, take_in_turns);
+    uint64_t *words = (uint64_t *)(alternating + thread % 2 * MEGABYTE), sum = 0;
+    memset(words, 0, MEGABYTE);
     for (int round = 0; round < rounds; round++)
         for (int i = 0; i < WORDS; i++) {
             words[i] += sum ^ i;
-            sum += words[(i * 77) & (WORDS - 1)];
+            sum += words[i * 77 & (WORDS - 1)];
         }
-    free(words);
     return sum;
 }
 
@@ -175,7 +208,8 @@ void begin_anew(void) {
 }
 
 const struct measured measured_work[] = {
-    {"arithmetic", arithmetic}, {"memory", memory}, {"calls", calls},         {"processes", processes},
-    {"additions", additions},   {"mutex", mutex},   {"faults", faults},       {"ipi", ipi},
-    {"shootdown", shootdown},   {"futex", futex},   {"pipes", pipes},         {0},
+    {"arithmetic", arithmetic}, {"memory", memory},         {"calls", calls}, {"processes", processes},
+    {"neighbours", neighbours}, {"additions", additions},   {"mutex", mutex}, {"faults", faults},
+    {"ipi", ipi},               {"shootdown", shootdown},   {"futex", futex}, {"pipes", pipes},
+    {0},
 };

@@ -140,7 +140,7 @@ impl Bench {
         let path = self.folder.join(format!("bench-{}-{}", program.name, std::process::id()));
         std::fs::write(&path, program.elf())?;
         make_executable(&path)?;
-        let result = run(Command::new(&path), 0, LIMIT);
+        let result = run(Command::new(&path), None, LIMIT);
         std::fs::remove_file(&path)?;
         Ok(result?)
     }

@@ -46,7 +46,7 @@ pub struct Run {
     pub errors: String,
     /// From start to exit.
     pub elapsed: Duration,
-    /// The largest host memory beyond the guest's own pages that was seen, where the host tells it.
+    /// The largest host memory beyond the guest's own pages that was seen, if it was looked for and the host tells it.
     pub residency: Option<Residency>,
 }
 
@@ -126,19 +126,20 @@ impl Guest {
 
     /// Runs the guest to its end or to the time limit, with nothing on its standard input.
     pub fn run(&self, emulator: Emulator, limit: Duration) -> io::Result<Run> {
-        run(self.command(emulator)?, self.memory_mib, limit)
+        run(self.command(emulator)?, Some(self.memory_mib), limit)
     }
 }
 
-/// Runs `command` to its end or to the time limit and keeps its output. `memory_mib` is the guest's memory.
-pub fn run(command: Command, memory_mib: u64, limit: Duration) -> io::Result<Run> {
+/// Runs `command` to its end or to the time limit and keeps its output. With the guest's memory in `memory_mib`, the process's
+/// resident set is looked at while it runs, which takes some per cent of a host processor.
+pub fn run(command: Command, memory_mib: Option<u64>, limit: Duration) -> io::Result<Run> {
     run_watched(command, memory_mib, limit, |_, _| {})
 }
 
 /// As `run`; `watch` gets every line when it arrives, with the time since the start.
 pub fn run_watched(
     mut command: Command,
-    memory_mib: u64,
+    memory_mib: Option<u64>,
     limit: Duration,
     watch: impl FnMut(Duration, &str) + Send + 'static,
 ) -> io::Result<Run> {
@@ -194,7 +195,7 @@ const RESIDENCY_PERIOD: Duration = Duration::from_millis(250);
 /// Waits for the child; kills it at the deadline.
 fn wait(
     child: &mut Child,
-    memory_mib: u64,
+    memory_mib: Option<u64>,
     deadline: Instant,
 ) -> io::Result<(Option<i32>, bool, Option<Residency>)> {
     let mut largest: Option<Residency> = None;
@@ -203,7 +204,9 @@ fn wait(
         if let Some(status) = child.try_wait()? {
             return Ok((status.code(), false, largest));
         }
-        if Instant::now() >= next_look {
+        if let Some(memory_mib) = memory_mib
+            && Instant::now() >= next_look
+        {
             let now = Residency::of(child.id(), memory_mib);
             largest = largest.into_iter().chain(now).max_by_key(|residency| residency.overhead_kib);
             next_look = Instant::now() + RESIDENCY_PERIOD;

@@ -119,7 +119,7 @@ impl Bench {
                 eprintln!("{:12} {name:12} {:8.3} s", machine.name(), measured.seconds);
             }
         };
-        let run = run_watched(command, MEMORY_MIB, self.limit, watch)
+        let run = run_watched(command, Some(MEMORY_MIB), self.limit, watch)
             .with_context(|| format!("cannot start the kernels ({})", machine.name()))?;
         let times = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let place = match &times.running {

@@ -80,7 +80,7 @@ impl Boots {
         let boot = || -> Result<Run> {
             let command = guest.command(Emulator::Rx86)?;
             let command = if setting.at_once > 1 { starved(&command) } else { command };
-            Ok(run(command, MEMORY_MIB, self.limit)?)
+            Ok(run(command, None, self.limit)?)
         };
         let runs: Vec<Result<Run>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..setting.at_once).map(|_| scope.spawn(boot)).collect();
