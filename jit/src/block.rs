@@ -1,6 +1,6 @@
 //! `CompiledBlock`: a few guest instructions as a host function, for tests and for looking at code.
 
-use crate::code::{CodeArena, HostCode};
+use crate::code::{CodeArena, DENSE, HostCode};
 use crate::compiler::{CompileError, Compiler, Translation, is_extent_canonical, leave_kind};
 use crate::context::{Call, JitContext, LeaveKind, place_calls};
 use crate::heat::Heat;
@@ -108,7 +108,7 @@ fn enterable(
     thunks: Thunks,
     mut links: Links,
 ) -> Result<CompiledBlock, CompileError> {
-    let mut memory = CodeArena::new(0)?;
+    let mut memory = CodeArena::new(0, DENSE)?;
     let code = memory.add(&translation.code)?.ok_or(std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
     place_calls(&mut translation.calls, code.start);
     links.open(&translation.slots, TranslationId::MIN, &translation.calls);

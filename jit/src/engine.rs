@@ -1,6 +1,6 @@
 //! The JIT as the interpreter's hot tier: which code is translated when, and how translations are kept and entered.
 
-use crate::code::{CodeArena, Segment};
+use crate::code::{CodeArena, DENSE, LINE, Segment};
 use crate::compiler::{CompileError, Compiler, Translation, leave_kind};
 use crate::context::{JitContext, LeaveKind, place_calls};
 use crate::dump::Installation;
@@ -124,8 +124,8 @@ impl Jit {
             fresh: Vec::new(),
             worker: Worker::new(|| compiler(&config), cpu.model.clone(), workshop)?,
             thunks,
-            arena: CodeArena::new(config.code_cache_bytes - config.code_cache_bytes / QUICK_SHARE)?,
-            quick_arena: CodeArena::new(config.code_cache_bytes / QUICK_SHARE)?,
+            arena: CodeArena::new(config.code_cache_bytes - config.code_cache_bytes / QUICK_SHARE, LINE)?,
+            quick_arena: CodeArena::new(config.code_cache_bytes / QUICK_SHARE, DENSE)?,
             directory: Directory::new(links),
             model: cpu.model.clone(),
             by_page: FxHashMap::default(),

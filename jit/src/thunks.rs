@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "enters host code")]
 
-use crate::code::{CodeArena, HostCode};
+use crate::code::{CodeArena, DENSE, HostCode};
 use crate::compiler::{CompileError, Compiler};
 use crate::context::{Call, JitContext, LeaveKind};
 use crate::jumps::{ENTRIES, JumpEntry, SHIFT};
@@ -63,7 +63,7 @@ pub(crate) fn signature(convention: CallConv, parameters: usize, results: usize)
 
 impl Thunks {
     pub(crate) fn new(compiler: &mut Compiler) -> Result<Self, CompileError> {
-        let mut memory = CodeArena::new(0)?;
+        let mut memory = CodeArena::new(0, DENSE)?;
         let mut add = |code: Vec<u8>| {
             let added = memory.add(&code)?;
             added.ok_or_else(|| CompileError::Map(std::io::ErrorKind::OutOfMemory.into()))
