@@ -208,8 +208,8 @@ void begin_anew(void) {
 }
 
 const struct measured measured_work[] = {
-    {"arithmetic", arithmetic}, {"memory", memory},         {"calls", calls}, {"processes", processes},
-    {"neighbours", neighbours}, {"additions", additions},   {"mutex", mutex}, {"faults", faults},
-    {"ipi", ipi},               {"shootdown", shootdown},   {"futex", futex}, {"pipes", pipes},
+    {"arithmetic", arithmetic}, {"memory", memory},       {"calls", calls}, {"neighbours", neighbours},
+    {"processes", processes},   {"additions", additions}, {"mutex", mutex}, {"faults", faults},
+    {"ipi", ipi},               {"shootdown", shootdown}, {"futex", futex}, {"pipes", pipes},
     {0},
 };
