@@ -287,4 +287,16 @@ mod tests {
             assert!(arena.add(&[0; 5000]).unwrap().is_none(), "larger than a segment");
         }
     }
+
+    #[test]
+    fn code_begins_where_the_alignment_says() {
+        for alignment in [DENSE, LINE] {
+            let mut arena = CodeArena::new(0, alignment).unwrap();
+            let starts = [1, alignment, alignment + 1, 1].map(|bytes| {
+                let added = arena.add(&vec![0; bytes]).unwrap().unwrap();
+                added.start.addr() - arena.views.executable().as_ptr().addr()
+            });
+            assert_eq!(starts, [0, 1, 2, 4].map(|multiple| multiple * alignment));
+        }
+    }
 }
