@@ -36,15 +36,22 @@ static uint64_t memory(int thread, int threads, int rounds) {
 
 enum { MEGABYTE = 1 << 20, PAGE = 4096 };
 
+/* Fresh memory in pages of 4 KiB, or NULL. */
+static char *small_pages(size_t bytes) {
+    char *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    madvise(map, bytes, MADV_NOHUGEPAGE);
+    return map;
+}
+
 static volatile char *alternating;
 
 /* Two megabytes whose pages are taken in turns, so that they alternate in physical memory. */
 static void take_in_turns(void) {
-    char *map = mmap(NULL, 2 * MEGABYTE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED)
+    alternating = small_pages(2 * MEGABYTE);
+    if (!alternating)
         _exit(1);
-    madvise(map, 2 * MEGABYTE, MADV_NOHUGEPAGE);
-    alternating = map;
     for (int at = 0; at < MEGABYTE; at += PAGE)
         alternating[at] = alternating[MEGABYTE + at] = 0;
 }
@@ -109,16 +116,14 @@ static uint64_t mutex(int thread, int threads, int rounds) {
 
 /* Pages of one address space touched for the first time and given back, by all threads. */
 static uint64_t faults(int thread, int threads, int rounds) {
-    enum { BYTES = 1 << 20 };
     uint64_t sum = 0;
     for (int round = 0; round < rounds; round++) {
-        unsigned char *map = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (map == MAP_FAILED)
+        char *map = small_pages(MEGABYTE);
+        if (!map)
             return 0;
-        madvise(map, BYTES, MADV_NOHUGEPAGE);
-        for (int i = 0; i < BYTES; i += 4096)
-            sum += ++map[i];
-        munmap(map, BYTES);
+        for (int at = 0; at < MEGABYTE; at += PAGE)
+            sum += ++map[at];
+        munmap(map, MEGABYTE);
     }
     return sum;
 }
